@@ -1,0 +1,35 @@
+# Two commands do everything on a fresh machine: `make figures` and `make test`. Both make .venv on first use.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+NOTEBOOKS := $(basename $(notdir $(wildcard notebooks/*.ipynb)))
+
+.PHONY: figures test lab notebooks clean $(NOTEBOOKS)
+
+figures: $(READY)  ## every notebook on all cores, figures and numbers into images/
+	$(BIN)/csbp-run all -p output_dir images
+
+$(NOTEBOOKS): $(READY)  ## one notebook, for example `make 02_single_neuron_csbp`
+	$(BIN)/csbp-run $@ -p output_dir images
+
+test: $(READY)  ## lint, types, unit tests, and every stored notebook against its own outputs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy csbp_core
+	$(BIN)/pytest -n auto --dist loadfile --nbval --nbval-current-env --nbval-cell-timeout=300
+
+lab: $(READY)  ## open the notebooks
+	$(BIN)/jupyter lab notebooks
+
+notebooks: $(READY)  ## refresh the stored executed notebooks
+	$(BIN)/csbp-run all --store
+
+clean:  ## what can be made again
+	rm -rf .venv runs *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+$(READY): requirements.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@

@@ -1,0 +1,38 @@
+"""Bad input gets one line: the parameter, its value and what is allowed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def check(name: str, value: Any, allowed: str, *, integer: bool = False) -> None:
+    """Refuse a number, or an array holding one, that lies outside an interval written as in maths, `"(0, 1]"`.
+
+    Raises ValueError, one line naming the first offending entry; text, booleans, NaN and empty arrays are refused too.
+    """
+    if hasattr(value, "detach"):
+        value = value.detach().cpu().double().numpy() if value.is_floating_point() else value.cpu().numpy()
+    must = f"must be {'an integer' if integer else 'a number'} in {allowed}"
+    try:
+        numbers = np.asarray(value)
+    except ValueError:  # a ragged list
+        numbers = np.asarray(str(value))
+    if numbers.dtype.kind not in ("iu" if integer else "iuf"):
+        raise ValueError(f"{name} = {value!r}: {must}")
+    if numbers.size == 0:
+        raise ValueError(f"{name} is empty: {must}")
+    low, high = (float(end) for end in allowed[1:-1].split(","))
+    inside = (numbers >= low) if allowed[0] == "[" else (numbers > low)
+    inside &= (numbers <= high) if allowed[-1] == "]" else (numbers < high)
+    if not inside.all():
+        where = tuple(int(i) for i in np.argwhere(~inside)[0])
+        index = f"[{', '.join(map(str, where))}]" if where else ""
+        raise ValueError(f"{name}{index} = {numbers[where].item()!r}: {must}")
+
+
+def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    """Refuse a value that is none of the choices; raises ValueError in one line."""
+    if value not in choices:
+        raise ValueError(f"{name} = {value!r}: must be one of {', '.join(choices)}")

@@ -1,0 +1,91 @@
+"""The chaotic loss, and the strength above which it destabilises training."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .checks import check, check_choice
+
+Number = float | Tensor
+
+
+def chaotic_loss(
+    h: Tensor, z: Number, I0: Number = 0.65, scale: float = 10.0, reduction: str = "mean", literal: bool = False
+) -> Tensor:
+    """The chaotic loss of CSBP on a layer's output or membrane potential.
+
+        L = -z (I0 log s + (1 - I0) log(1 - s)),    s = sigmoid(h / scale),    dL/dh = z (s - I0) / scale
+
+    It is the binary cross-entropy with logit h / scale and soft target I0; alone it pulls h to h* = scale * logit(I0).
+
+    Args:
+        h: output or membrane potential, any shape, floating point; half precision is computed and returned in float32.
+        z: strength, >= 0. Number, or tensor that broadcasts with `h` (keep it float64: it is cast last); so is `I0`.
+        I0: the value that s is pulled to, in (0, 1).
+        scale: divisor of `h`, > 0: 10 in deep networks, 1 in the published single neuron.
+        reduction: "mean", "sum" (the published document) or "none".
+        literal: evaluate the published expression term by term, bit for bit like it; in float32 it overflows from
+            h / scale = 16.64 on. False is the stable form, finite for every finite h.
+
+    Returns a scalar, or the shape of `h` for "none". Raises ValueError for a value out of range or an empty `h`.
+    Source: Wang, Tao and Chen 2024, doi:10.1093/nsr/nwae037.
+    """
+    check("z", z, "[0, inf)")
+    check("I0", I0, "(0, 1)")
+    check("scale", scale, "(0, inf)")
+    check_choice("reduction", reduction, ("mean", "sum", "none"))
+    if not h.is_floating_point() or h.numel() == 0:
+        raise ValueError(f"h = {h.dtype} {tuple(h.shape)}: must be floating point and not empty")
+    if h.dtype in (torch.float16, torch.bfloat16):
+        h = h.float()
+
+    def cast(value: Number) -> Tensor:
+        return torch.as_tensor(value, dtype=h.dtype, device=h.device)
+
+    u = h / scale
+    if literal:
+        s = torch.sigmoid(u)
+        log_s, log_not_s = torch.log(s), torch.log(1 - s)
+    else:
+        log_s, log_not_s = F.logsigmoid(u), F.logsigmoid(-u)
+    loss = cast(-z) * (cast(I0) * log_s + cast(1 - I0) * log_not_s)
+    return loss if reduction == "none" else getattr(loss, reduction)()
+
+
+def critical_z(
+    lambda_max: float,
+    lr: float,
+    momentum: float = 0.0,
+    I0: float = 0.65,
+    scale: float = 10.0,
+    reduction: str = "sum",
+    numel: int | None = None,
+) -> float:
+    """The strength z at which gradient descent on the chaotic loss of a linear layer starts to period-double.
+
+        z_c = 2 (1 + momentum) scale**2 / (lr * c * I0 (1 - I0) * lambda_max(X^T X)),   c = 1 (sum) or 1 / numel (mean)
+
+    Args:
+        lambda_max: largest eigenvalue of X^T X; X holds a row of inputs per sample and position, and a column of ones
+            for the bias. Example 1 has X = [1, 1], so 2.
+        lr, momentum: of the gradient descent, lr > 0, momentum in [0, 1).
+        I0, scale, reduction: of `chaotic_loss`.
+        numel: for "mean", the number of all elements of h that the mean runs over.
+
+    Returns z_c. Raises ValueError for a value out of range, or "mean" without numel.
+    Source: linear stability at the fixed point s = I0; 4.3956 for Example 1, where the published weight settles.
+    """
+    check("lambda_max", lambda_max, "(0, inf)")
+    check("lr", lr, "(0, inf)")
+    check("momentum", momentum, "[0, 1)")
+    check("I0", I0, "(0, 1)")
+    check("scale", scale, "(0, inf)")
+    check_choice("reduction", reduction, ("sum", "mean"))
+    if reduction == "mean":
+        check("numel", math.nan if numel is None else numel, "[1, inf)")
+    c = 1.0 if reduction == "sum" or numel is None else 1.0 / numel
+    return 2 * (1 + momentum) * scale**2 / (lr * c * I0 * (1 - I0) * lambda_max)

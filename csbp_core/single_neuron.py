@@ -1,0 +1,114 @@
+"""Example 1 of the published document: one spiking neuron, trained; or a batch of independent ones."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from .checks import check, check_choice
+from .loss import chaotic_loss
+from .neuron import lif_step
+
+
+class SingleNeuronRun(NamedTuple):
+    """What `train_single_neuron` recorded before each update: float64 arrays `[epochs]`, or `[epochs, n]` for a batch."""
+
+    w: NDArray[np.float64]
+    b: NDArray[np.float64]
+    z: NDArray[np.float64]
+    bp_loss: NDArray[np.float64]
+    loss: NDArray[np.float64]
+
+
+def train_single_neuron(
+    method: str = "csbp",
+    epochs: int = 4000,
+    w0: ArrayLike = 0.5,
+    b0: ArrayLike = 0.5,
+    lr: ArrayLike | None = None,
+    z: ArrayLike = 10.0,
+    beta: ArrayLike = 0.9995,
+    I0: ArrayLike = 0.65,
+    x: float = 1.0,
+    target: float = 0.0,
+    time_steps: int = 20,
+    rate_steps: int = 10,
+    decay: float = 0.2,
+    v_threshold: float = 1.0,
+    gamma: float = 1.0,
+    dtype: torch.dtype = torch.float32,
+    literal: bool = True,
+) -> SingleNeuronRun:
+    """Train a spiking neuron's weight and bias by gradient descent on the BP loss, plus the chaotic loss for "csbp".
+
+        h = w x + b,   out = sum_t k_t / rate_steps,   loss = (out - target)**2 [+ chaotic_loss(h, z, I0, scale=1)],   z *= beta
+
+    The order of operations is the published code's, so on one machine the float32 run equals it bit for bit; as one of a
+    batch too, up to 15 neurons (beyond, vectorised sigmoid and log round differently, and chaos does the rest).
+
+    Args:
+        method: "bp" or "csbp".
+        epochs: number of updates, >= 1.
+        w0, b0, lr, z, beta, I0: start, learning rate (None: 0.001 for "bp", 1 for "csbp"), strength of the chaotic loss,
+            its factor per epoch and its target. A number, or a 1-d array for a batch of independent neurons.
+        x, target: the one input and the one target.
+        time_steps, rate_steps: steps simulated, and what the spike count is divided by. The published code simulates 20
+            and divides by 10; its figures need that.
+        decay, v_threshold, gamma: of `lif_step`.
+        dtype: floating point type of the training.
+        literal: the published form of the chaotic loss (`chaotic_loss`); False for the stable one.
+
+    Returns a SingleNeuronRun. Raises ValueError for a value out of range or arrays of different lengths.
+    Source: the published document, Example 1 (doi:10.1093/nsr/nwae037).
+    """
+    check_choice("method", method, ("bp", "csbp"))
+    if lr is None:
+        lr = 1e-3 if method == "bp" else 1.0
+    arrays = {"w0": w0, "b0": b0, "lr": lr, "z": z, "beta": beta, "I0": I0}
+    finite, positive = "(-inf, inf)", "(0, inf)"
+    allowed = {"w0": finite, "b0": finite, "lr": positive, "z": "[0, inf)", "beta": "(0, 1]", "I0": "(0, 1)"}
+    for name, value in arrays.items():
+        check(name, value, allowed[name])
+    for name, value in {"epochs": epochs, "time_steps": time_steps, "rate_steps": rate_steps}.items():
+        check(name, value, "[1, inf)", integer=True)
+    for name, value in {"x": x, "target": target}.items():
+        check(name, value, finite)
+    check("decay", decay, "[0, 1]")
+    for name, value in {"v_threshold": v_threshold, "gamma": gamma}.items():
+        check(name, value, positive)
+    shapes = {name: np.shape(value) for name, value in arrays.items() if np.ndim(value)}
+    if any(len(shape) > 1 for shape in shapes.values()) or len(set(shapes.values())) > 1:
+        raise ValueError(f"shapes {shapes}: arrays must be 1-d and of one length")
+
+    shape = next(iter(shapes.values()), ())
+    values = {name: torch.as_tensor(np.asarray(value, dtype=float)).broadcast_to(shape) for name, value in arrays.items()}
+    w, b = (values[name].to(dtype).clone().requires_grad_() for name in ("w0", "b0"))
+    step_size, strength = values["lr"].to(dtype), values["z"].clone()  # z, beta and I0 stay float64: cast last
+    x_t, target_t = torch.tensor(x, dtype=dtype), torch.tensor(target, dtype=dtype)
+    run = SingleNeuronRun(*(np.empty((epochs, *shape)) for _ in SingleNeuronRun._fields))
+
+    for epoch in tqdm(range(epochs), desc=method, disable=None, leave=False):
+        v = spike = count = torch.zeros(shape, dtype=dtype)
+        for _ in range(time_steps):
+            v, spike = lif_step(w * x_t + b, v, spike, decay=decay, v_threshold=v_threshold, gamma=gamma)
+            count = count + spike
+        bp_loss = loss = (count / rate_steps - target_t) ** 2
+        if method == "csbp":
+            h = w * x_t + b
+            loss = bp_loss + chaotic_loss(h, strength, values["I0"], scale=1.0, reduction="none", literal=literal)
+        for record, value in zip(run, (w, b, strength, bp_loss, loss), strict=True):
+            record[epoch] = value.detach()
+        _descend((w, b), torch.autograd.grad(loss.sum(), (w, b)), step_size)
+        strength = strength * values["beta"]
+    return run
+
+
+def _descend(parameters: tuple[Tensor, ...], gradients: tuple[Tensor, ...], lr: Tensor) -> None:
+    with torch.no_grad():
+        for p, gradient in zip(parameters, gradients, strict=True):
+            p.addcmul_(lr, gradient, value=-1)  # rounds once, like torch.optim.SGD
