@@ -19,6 +19,7 @@ def test_example1_has_the_fingerprint_of_the_published_picture():
     blue = (pixels[..., 2] - pixels[..., 0] > 60)[45:318, 95:537]
     assert blue.sum() == 1871
     assert hashlib.sha256(np.packbits(blue).tobytes()).hexdigest() == FINGERPRINT
+    assert f"0 of {blue.sum()} data pixels differ" in (ROOT / "README.md").read_text()
 
 
 def test_setup_fixes_threads_seed_and_style(tmp_path):
