@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 
-def check(name: str, value: Any, allowed: str, *, integer: bool = False) -> None:
+def check(name: str, value: Any, allowed: str, *, integer: bool = False, scalar: bool = False) -> None:
     """Refuse a number, or an array holding one, that lies outside an interval written as in maths, `"(0, 1]"`.
 
-    Raises ValueError, one line naming the first offending entry; text, booleans, NaN and empty arrays are refused too.
+    Raises ValueError, one line naming the first offending entry; text, booleans, NaN and empty arrays are refused too, and
+    every array where an integer or a `scalar` is wanted.
     """
     if hasattr(value, "detach"):
         value = value.detach().cpu().double().numpy() if value.is_floating_point() else value.cpu().numpy()
@@ -19,7 +20,7 @@ def check(name: str, value: Any, allowed: str, *, integer: bool = False) -> None
         numbers = np.asarray(value)
     except ValueError:  # a ragged list
         numbers = np.asarray(str(value))
-    if numbers.dtype.kind not in ("iu" if integer else "iuf"):
+    if numbers.dtype.kind not in ("iu" if integer else "iuf") or ((integer or scalar) and numbers.ndim):
         raise ValueError(f"{name} = {value!r}: {must}")
     if numbers.size == 0:
         raise ValueError(f"{name} is empty: {must}")

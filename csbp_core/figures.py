@@ -25,7 +25,7 @@ from .checks import check
 _package = Path(__file__).resolve().parent
 ROOT = _package.parent if (_package.parent / "notebooks").is_dir() else Path.cwd()
 
-STYLE: dict[str, Any] = {"svg.hashsalt": "csbp", "figure.dpi": 100, "font.family": "DejaVu Sans", "legend.frameon": False}
+STYLE: dict[str, Any] = {"svg.hashsalt": "csbp", "legend.frameon": False}
 
 
 def setup(output_dir: str | Path, seed: int = 0) -> Path:
@@ -68,10 +68,10 @@ def plot_weight(w: ArrayLike) -> tuple[Figure, Axes]:
     fig.subplots_adjust(left=0.15, bottom=0.2, right=0.9, top=0.9)
     ax.scatter(range(len(w)), w, s=3)
     ax.tick_params(labelsize=15)
-    ax.set_xlabel("epoch", fontsize=16)  # the size in the published picture; its code asks for 20
-    ax.set_ylabel("$w$", fontsize=16)
-    ax.yaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10]))
-    if 1000 < len(w) <= 10000:
+    ax.set_xlabel("epoch", fontsize=16)  # as wide as the published Calibri at 20
+    ax.set_ylabel("$w$", fontsize=20)
+    ax.yaxis.set_major_locator(MaxNLocator(9, steps=[1, 2, 2.5, 5, 10]))
+    if 1000 < len(w) <= 10000:  # else the published ticks are none, or too many
         ax.xaxis.set_major_locator(MultipleLocator(1000))
     ax.grid()
     return fig, ax
@@ -98,8 +98,8 @@ def record(path: Path, *, notebook: str, parameters: Mapping[str, object], resul
         "torch_threads": torch.get_num_threads(),
         "cpu": _cpu_model(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "commit": _git("log", "-1", "--format=%H", "--", *paths) or "unknown",
-        "dirty": bool(_git("status", "--porcelain", "--", *paths)),
+        "commit": (commit := _git("log", "-1", "--format=%H", "--", *paths) or None),
+        "dirty": bool(_git("status", "--porcelain", "--", *paths)) if commit else None,
     }
     content = {"results": dict(results), "provenance": provenance}
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False, default=lambda array: array.tolist())

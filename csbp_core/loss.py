@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -24,7 +22,8 @@ def chaotic_loss(
 
     Args:
         h: output or membrane potential, any shape, floating point; half precision is computed and returned in float32.
-        z: strength, >= 0. Number, or tensor that broadcasts with `h` (keep it float64: it is cast last); so is `I0`.
+        z: strength, >= 0. A number, or a tensor that broadcasts with `h`: keep it float64, it is cast last. The values of a
+            tensor are not checked, which would wait for a GPU and break vmap. The same holds for `I0`.
         I0: the value that s is pulled to, in (0, 1).
         scale: divisor of `h`, > 0: 10 in deep networks, 1 in the published single neuron.
         reduction: "mean", "sum" (the published document) or "none".
@@ -34,12 +33,14 @@ def chaotic_loss(
     Returns a scalar, or the shape of `h` for "none". Raises ValueError for a value out of range or an empty `h`.
     Source: Wang, Tao and Chen 2024, doi:10.1093/nsr/nwae037.
     """
-    check("z", z, "[0, inf)")
-    check("I0", I0, "(0, 1)")
-    check("scale", scale, "(0, inf)")
+    for name, value, allowed in (("z", z, "[0, inf)"), ("I0", I0, "(0, 1)")):
+        if not isinstance(value, Tensor):
+            check(name, value, allowed, scalar=True)
+    check("scale", scale, "(0, inf)", scalar=True)
     check_choice("reduction", reduction, ("mean", "sum", "none"))
-    if not h.is_floating_point() or h.numel() == 0:
-        raise ValueError(f"h = {h.dtype} {tuple(h.shape)}: must be floating point and not empty")
+    if not isinstance(h, Tensor) or not h.is_floating_point() or h.numel() == 0:
+        got = f"{h.dtype} {tuple(h.shape)}" if isinstance(h, Tensor) else type(h).__name__
+        raise ValueError(f"h = {got}: must be a floating point tensor that is not empty")
     if h.dtype in (torch.float16, torch.bfloat16):
         h = h.float()
 
@@ -79,13 +80,13 @@ def critical_z(
     Returns z_c. Raises ValueError for a value out of range, or "mean" without numel.
     Source: linear stability at the fixed point s = I0; 4.3956 for Example 1, where the published weight settles.
     """
-    check("lambda_max", lambda_max, "(0, inf)")
-    check("lr", lr, "(0, inf)")
-    check("momentum", momentum, "[0, 1)")
-    check("I0", I0, "(0, 1)")
-    check("scale", scale, "(0, inf)")
+    for name, value in {"lambda_max": lambda_max, "lr": lr, "scale": scale}.items():
+        check(name, value, "(0, inf)", scalar=True)
+    check("momentum", momentum, "[0, 1)", scalar=True)
+    check("I0", I0, "(0, 1)", scalar=True)
     check_choice("reduction", reduction, ("sum", "mean"))
+    c = 1.0
     if reduction == "mean":
-        check("numel", math.nan if numel is None else numel, "[1, inf)")
-    c = 1.0 if reduction == "sum" or numel is None else 1.0 / numel
+        check("numel", numel, "[1, inf)", integer=True)
+        c = 1.0 / (numel or 1)
     return 2 * (1 + momentum) * scale**2 / (lr * c * I0 * (1 - I0) * lambda_max)

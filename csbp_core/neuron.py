@@ -55,9 +55,9 @@ class LIF(nn.Module):
         store_v_seq: bool = False,
     ) -> None:
         super().__init__()
-        check("decay", decay, "[0, 1]")
-        check("v_threshold", v_threshold, "(0, inf)")
-        check("gamma", gamma, "(0, inf)")
+        check("decay", decay, "[0, 1]", scalar=True)
+        check("v_threshold", v_threshold, "(0, inf)", scalar=True)
+        check("gamma", gamma, "(0, inf)", scalar=True)
         self.decay, self.v_threshold, self.gamma = float(decay), float(v_threshold), float(gamma)
         self.detach_reset, self.store_v_seq = detach_reset, store_v_seq
         self.v: Tensor | None = None
@@ -72,7 +72,8 @@ class LIF(nn.Module):
             v, spike = lif_step(x_t, v, reset, decay=self.decay, v_threshold=self.v_threshold, gamma=self.gamma)
             reset = spike.detach() if self.detach_reset else spike
             spikes.append(spike)
-            v_seq.append(v)
+            if self.store_v_seq:
+                v_seq.append(v)
         self.v = v * (1 - reset)
         self.v_seq = torch.stack(v_seq) if self.store_v_seq else None
         return torch.stack(spikes)

@@ -47,6 +47,8 @@ def parse_parameters(name: str, given: Iterable[tuple[str, str]]) -> dict[str, o
             check(key, value, interval[1] if interval else "(-inf, inf)", integer=kind == "int")
         elif choices:
             check_choice(key, value, tuple(choice.strip() for choice in choices[1].split(",")))
+        elif value == "":
+            raise ValueError(f"{key} is empty: must be text")
         parameters[key] = value
     return parameters
 
@@ -57,7 +59,8 @@ def run_notebook(
     """Run a cleared copy of a notebook; move its figures to `figures` and the executed copy to `folder`.
 
     Returns the seconds it took and the error in one line, or "". With an error no figure is touched, and the executed copy,
-    with its traceback, is kept as NAME.failed.ipynb. With `store` the executed copy replaces the notebook itself.
+    with its traceback, is kept as NAME.failed.ipynb, which the line names. With `store` the executed copy replaces the
+    notebook itself.
     """
     start, source, failed = time.perf_counter(), NOTEBOOKS / f"{name}.ipynb", folder / f"{name}.failed.ipynb"
     with tempfile.TemporaryDirectory(prefix="csbp-") as scratch:
@@ -69,13 +72,15 @@ def run_notebook(
         try:
             papermill.execute_notebook(str(cleared), str(executed), parameters, progress_bar=progress)
         except Exception as error:  # whatever stops a notebook, the others go on
+            line = f"{getattr(error, 'ename', type(error).__name__)}: {getattr(error, 'evalue', error)}".splitlines()[0]
+            failed.unlink(missing_ok=True)
             if executed.exists():
                 replace_file(failed, executed.read_bytes())
-            line = f"{getattr(error, 'ename', type(error).__name__)}: {getattr(error, 'evalue', error)}".splitlines()[0]
+                line += f"; see {failed}"
             return time.perf_counter() - start, line
         for path in sorted(made.iterdir()):
             replace_file(figures / path.name, path.read_bytes())
-        notebook = nbformat.read(executed, as_version=4)
+        notebook = nbformat.reads(executed.read_text().replace(str(made), str(figures)), as_version=4)
         target = source if store else folder / source.name
         replace_file(target, nbformat.writes(_cleaned(notebook, outputs=True)).encode() + b"\n")
         failed.unlink(missing_ok=True)
@@ -127,7 +132,7 @@ def command(names: tuple[str, ...], parameter: tuple[tuple[str, str], ...], outp
         raise ValueError("--store runs a notebook at its defaults: it takes neither -p nor --output")
     parameters = {name: parse_parameters(name, parameter) for name in chosen}
     folders = {name: Path(output) if output else ROOT / "runs" / name for name in chosen}
-    figures = {name: Path(str(parameters[name].pop("output_dir", folders[name]))) for name in chosen}
+    figures = {name: ROOT / str(parameters[name].pop("output_dir", folders[name].absolute())) for name in chosen}
     for folder in dict.fromkeys([*figures.values(), *folders.values()]):
         writable_folder(folder)
 
@@ -145,7 +150,7 @@ def command(names: tuple[str, ...], parameter: tuple[tuple[str, str], ...], outp
                 seconds, error = 0.0, f"{type(crash).__name__}: {crash}"
             failures += bool(error)
             if error:
-                tqdm.write(f"{name} FAILED after {seconds:.0f} s: {error}; see {folders[name]}/{name}.failed.ipynb", sys.stderr)
+                tqdm.write(f"{name} FAILED after {seconds:.0f} s: {error}", sys.stderr)
             else:
                 where = "stored" if store else f"figures and numbers in {figures[name]}, notebook in {folders[name]}"
                 tqdm.write(f"{name} done in {seconds:.0f} s: {where}")

@@ -77,10 +77,12 @@ def train_single_neuron(
     for name, value in {"epochs": epochs, "time_steps": time_steps, "rate_steps": rate_steps}.items():
         check(name, value, "[1, inf)", integer=True)
     for name, value in {"x": x, "target": target}.items():
-        check(name, value, finite)
-    check("decay", decay, "[0, 1]")
+        check(name, value, finite, scalar=True)
+    check("decay", decay, "[0, 1]", scalar=True)
     for name, value in {"v_threshold": v_threshold, "gamma": gamma}.items():
-        check(name, value, positive)
+        check(name, value, positive, scalar=True)
+    if not dtype.is_floating_point:
+        raise ValueError(f"dtype = {dtype}: must be a floating point type")
     shapes = {name: np.shape(value) for name, value in arrays.items() if np.ndim(value)}
     if any(len(shape) > 1 for shape in shapes.values()) or len(set(shapes.values())) > 1:
         raise ValueError(f"shapes {shapes}: arrays must be 1-d and of one length")
@@ -88,6 +90,8 @@ def train_single_neuron(
     shape = next(iter(shapes.values()), ())
     values = {name: torch.as_tensor(np.asarray(value, dtype=float)).broadcast_to(shape) for name, value in arrays.items()}
     w, b = (values[name].to(dtype).clone().requires_grad_() for name in ("w0", "b0"))
+    for name, start in {"w0": w, "b0": b}.items():
+        check(f"{name} as {dtype}", start, finite)
     step_size, strength = values["lr"].to(dtype), values["z"].clone()  # z, beta and I0 stay float64: cast last
     x_t, target_t = torch.tensor(x, dtype=dtype), torch.tensor(target, dtype=dtype)
     run = SingleNeuronRun(*(np.empty((epochs, *shape)) for _ in SingleNeuronRun._fields))
@@ -111,4 +115,4 @@ def train_single_neuron(
 def _descend(parameters: tuple[Tensor, ...], gradients: tuple[Tensor, ...], lr: Tensor) -> None:
     with torch.no_grad():
         for p, gradient in zip(parameters, gradients, strict=True):
-            p.addcmul_(lr, gradient, value=-1)  # rounds once, like torch.optim.SGD
+            p.addcmul_(lr, gradient, value=-1)  # rounds once, as torch.optim.SGD does

@@ -49,6 +49,22 @@ def document_neuron(method, epochs, w0=0.5, b0=0.5, lr=1.0, z=10.0, beta=0.9995,
     return np.array(records).T
 
 
+def document_network(image, conv, fc, steps):
+    """Example 2's second snippet as a user of torch would write it, on the weights of `conv` (1 x 1) and `fc`.
+
+    Returns the output, the current `[T, N, C, H, W]` and the potential after the last reset `[N, C, H, W]`.
+    """
+    v, outputs, currents = 0, [], []
+    for _ in range(steps):
+        current = torch.einsum("oi,nihw->nohw", conv.weight[:, :, 0, 0], image) + conv.bias[:, None, None]
+        v = 0.5 * v + current
+        k = _Spike.apply(v - 1)
+        v = v * (1 - k)
+        outputs.append(fc(k.reshape(len(image), -1)))
+        currents.append(current)
+    return sum(outputs) / steps, torch.stack(currents), v
+
+
 def lif_by_hand(x, grad_spikes, grad_v, grad_v_seq, decay, v_threshold, gamma, detach_reset):
     """Forward and backward pass of the LIF layer in NumPy float64, written from the equations.
 

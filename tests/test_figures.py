@@ -22,8 +22,16 @@ def test_example1_has_the_fingerprint_of_the_published_picture():
     assert f"0 of {blue.sum()} data pixels differ" in (ROOT / "README.md").read_text()
 
 
+def test_example2_has_the_published_ticks():
+    fig, ax = plot_weight([-6.7, 4.5])
+    fig.canvas.draw()
+    inside = [tick for tick in ax.get_yticks() if ax.get_ylim()[0] < tick < ax.get_ylim()[1]]
+    assert inside == [-6, -4, -2, 0, 2, 4]
+
+
 def test_setup_fixes_threads_seed_and_style(tmp_path):
     plt.rcParams["figure.dpi"] = 33
+    torch.set_num_threads(2)
     draws = []
     for _ in range(2):
         assert setup(tmp_path / "new", seed=4) == tmp_path / "new"

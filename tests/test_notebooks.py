@@ -66,7 +66,7 @@ def test_parameters_are_typed_commented_and_listed(path):
         if parameter["inferred_type_name"] in ("int", "float"):
             assert re.match(r"in [\[(].*[\])]; ", parameter["help"])
     printed = run("papermill", "--help-notebook", str(path)).stdout
-    assert all(name in printed for name in names)
+    assert all(re.search(rf"^\s*{name}: ", printed, re.M) for name in names)
 
 
 @each_notebook

@@ -37,6 +37,7 @@ BAD = [
     (["03_multi_layer", "-p", "loss", "mae"], "loss = 'mae': must be one of cross_entropy, mse"),
     (["03_multi_layer", "-p", "channels", "0"], "channels = 0: must be an integer in [1, 1024]"),
     ([NAME, "-p", "output_dir", "/dev/null/figures"], "output_dir = '/dev/null/figures': must be a folder that can be written"),
+    ([NAME, "-p", "output_dir", ""], "output_dir is empty: must be text"),
     ([NAME, "--output", "/dev/null/run"], "output_dir = '/dev/null/run': must be a folder that can be written"),
     ([NAME, "-p", "z"], "Option '-p' requires 2 arguments."),
     ([NAME, "--store", "-p", "z", "1"], "--store runs a notebook at its defaults: it takes neither -p nor --output"),
@@ -112,7 +113,10 @@ def test_a_failure_keeps_the_old_figure_and_the_others_finish(project):
 
 
 def test_parameters_reach_the_run_and_old_injected_ones_do_not(project):
-    assert csbp_run(project, "good", "-p", "epochs", "5", "--output", "mine").returncode == 0
+    done = csbp_run(project, "good", "-p", "epochs", "5", "--output", "mine")
+    assert done.returncode == 0
+    assert f"figures and numbers in {project / 'mine'}, notebook in mine" in done.stdout
+    assert "csbp-" not in (project / "mine" / "good.ipynb").read_text()  # the scratch folder it ran in
     assert json.loads((project / "mine" / "good.json").read_text())["results"] == {"n": 5}
     executed = project / "mine" / "good.ipynb"
     assert [cell.execution_count for cell in nbformat.read(executed, as_version=4).cells] == [1, 2, 3, 4]

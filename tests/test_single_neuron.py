@@ -68,7 +68,7 @@ def test_figure_1():
     np.testing.assert_array_equal(run.w, run.b)
     assert run.w[1] == pytest.approx(0.4967456, abs=1e-7)
     assert np.argmax(run.w == run.w[-1]) == 33
-    assert run.w[-1] == pytest.approx(0.39949465, abs=1e-8)
+    assert run.w[-1] == pytest.approx(0.39949465, abs=1e-7)
     assert (run.bp_loss[0], run.bp_loss[-1]) == (1, 0)
 
 
@@ -109,8 +109,10 @@ def test_without_the_bp_gradient_there_is_no_second_burst():
 @pytest.mark.parametrize("steps", [10, 20])
 def test_the_other_readings_do_not_give_the_figures(steps):
     w = train_single_neuron("csbp", time_steps=steps, rate_steps=steps).w
-    assert w[:700].min() > -6 or not 1385 <= 1000 + np.argmax(w[1000:] < -1) <= 1389
-    assert np.argmax((bp := train_single_neuron("bp", 300, time_steps=steps, rate_steps=steps).w) == bp[-1]) > 100
+    assert w[:700].min() > -2.5  # the published picture goes below -6
+    assert not (w[1000:] < -1).any()  # and has a second burst
+    bp = train_single_neuron("bp", 300, time_steps=steps, rate_steps=steps).w
+    assert np.argmax(bp == bp[-1]) > 100  # and its BP run stops after 33 epochs
 
 
 def test_the_start_lies_on_a_jump_of_the_gradient():
@@ -151,6 +153,11 @@ def test_chaotic_loss_alone_settles_at_the_closed_form():
         ({"w0": [[0.1]]}, "arrays must be 1-d and of one length"),
         ({"decay": -0.1}, r"decay = -0.1: must be a number in \[0, 1\]"),
         ({"x": float("inf")}, r"x = inf: must be a number in \(-inf, inf\)"),
+        ({"x": [1.0, 2.0]}, r"x = \[1.0, 2.0\]: must be a number"),
+        ({"decay": [0.1, 0.2]}, r"decay = \[0.1, 0.2\]: must be a number"),
+        ({"epochs": [2]}, r"epochs = \[2\]: must be an integer"),
+        ({"w0": 1e39}, "w0 as torch.float32 = inf: must be a number"),
+        ({"dtype": torch.int32}, "dtype = torch.int32: must be a floating point type"),
         ({"gamma": 0}, r"gamma = 0: must be a number in \(0, inf\)"),
     ],
 )

@@ -61,7 +61,7 @@ def test_forward_mode_is_the_true_derivative_and_forward_over_reverse_that_of_th
     np.testing.assert_allclose(curvature.numpy(), difference.numpy(), atol=1e-8)
 
 
-@pytest.mark.parametrize("gamma", [0.0, -1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("gamma", [0.0, -1.0, float("nan"), float("inf"), "a"])
 def test_refuses_a_width_that_is_not_positive(gamma):
-    with pytest.raises(ValueError, match=rf"gamma = {gamma}: must be a number in \(0, inf\)"):
+    with pytest.raises(ValueError, match=rf"gamma = {gamma!r}: must be a number in \(0, inf\)"):
         triangle(torch.zeros(1), gamma)
