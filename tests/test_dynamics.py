@@ -1,0 +1,237 @@
+"""The map against torch's autograd of the trained neuron, finite differences, closed forms and known maps."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from csbp_core import dynamics, lif_step, train_single_neuron
+
+I0, W_STAR = 0.65, math.log(0.65 / 0.35) / 2
+GRID = np.sort(np.random.default_rng(5).uniform(-8, 6, 2400))
+FINE = np.sort(np.random.default_rng(6).uniform(0.3, 1.1, 1200))  # where BP acts, at the published neuron
+NEURONS = [
+    {},
+    {"time_steps": 10},
+    {"rate_steps": 20},
+    {"decay": 0.5, "gamma": 0.7, "v_threshold": 1.3},
+    {"decay": 0.9, "gamma": 2.0, "v_threshold": 0.4, "time_steps": 7, "rate_steps": 3},
+]
+
+
+@pytest.mark.parametrize("neuron", NEURONS, ids=str)
+def test_gradient_and_step_are_those_of_autograd(neuron):
+    w = np.concatenate([GRID, FINE])
+    options = dict(w0=w, b0=w, dtype=torch.float64, literal=False, **neuron)
+    bp = train_single_neuron("bp", 2, lr=1.0, **options).w
+    np.testing.assert_allclose(dynamics.gradient(w, **neuron), bp[0] - bp[1], rtol=0, atol=1e-12)
+    csbp = train_single_neuron("csbp", 2, lr=0.8, z=7.3, I0=0.6, **options).w
+    np.testing.assert_allclose(dynamics.step(w, 7.3, lr=0.8, I0=0.6, **neuron), csbp[1], rtol=0, atol=1e-12)
+    assert np.abs(bp[0] - bp[1]).max() > 0.1
+
+
+@pytest.mark.parametrize("neuron", NEURONS, ids=str)
+def test_slope_is_the_central_difference_on_smooth_pieces(neuron):
+    w, h = np.concatenate([GRID, FINE]), 1e-6
+    slope = dynamics.slope(w, 5.0, **neuron)
+    ends = [dynamics.slope(w + shift, 5.0, **neuron) for shift in (-h, h)]
+    steps = [dynamics.step(w + shift, 5.0, **neuron) for shift in (-h, h)]
+    smooth = (np.abs(ends[1] - ends[0]) < 1e-3) & (np.abs(steps[1] - steps[0]) < 1e-3)
+    assert smooth.mean() > 0.98
+    difference = (steps[1] - steps[0]) / (2 * h)
+    np.testing.assert_allclose(slope[smooth], difference[smooth], rtol=0, atol=1e-6)
+
+
+def test_start_of_the_published_run_lies_on_a_jump():
+    assert dynamics.step(0.5, 10.0) == pytest.approx(-3.5649858, abs=1e-7)
+    assert dynamics.step(np.nextafter(0.5, 1), 10.0) == pytest.approx(-7.03, abs=0.005)
+
+
+def test_annealed_run_is_the_trained_neuron_for_the_first_epochs():
+    run = train_single_neuron("csbp", 20, dtype=torch.float64, literal=False)
+    np.testing.assert_allclose(dynamics.anneal(0.5, epochs=20)[:, 0], run.w, rtol=0, atol=1e-6)
+
+
+def test_orbits_are_iterated_steps():
+    z = np.linspace(0.5, 11, 21)
+    w, expected = np.full(21, 0.5), []
+    for n in range(15):
+        if n >= 5:
+            expected.append(w)
+        w = dynamics.step(w, z)
+    np.testing.assert_array_equal(dynamics.orbit_diagram(z, transient=5, keep=10), np.array(expected).T)
+    both = dynamics.orbit_diagram(z[:, None], w0=[0.5, 1.5], transient=5, keep=10)
+    np.testing.assert_array_equal(both[:, 0], np.array(expected).T)
+    assert both.shape == (21, 2, 10)
+
+
+@pytest.mark.parametrize("z", [0.5, 1.0, 2.0, 3.0, 4.0])
+def test_exponent_at_rest_is_its_closed_form(z):
+    exact = math.log(abs(1 - 2 * z * I0 * (1 - I0)))
+    assert dynamics.lyapunov(z, W_STAR) == pytest.approx(exact, abs=1e-12)
+    assert dynamics.lyapunov(z, 0.3, transient=20000) == pytest.approx(exact, abs=1e-9)
+
+
+def test_exponents_measured_elsewhere():
+    assert dynamics.lyapunov(10.0, transient=5000) == pytest.approx(-0.473, abs=1e-3)
+    tail = dynamics.orbit_diagram(10.0, transient=5000, keep=6)
+    np.testing.assert_allclose(tail[3:], tail[:3], atol=1e-9)
+    assert dynamics.lyapunov(7.5, transient=5000, steps=20000) > 0.2
+
+
+@pytest.mark.parametrize(
+    ("r", "exponent", "tolerance"),
+    [
+        (4.0, math.log(2), 2e-3),
+        (3.2, math.log(abs(-(3.2**2) + 2 * 3.2 + 4)) / 2, 1e-9),  # a 2-cycle: multiplier 4 + 2 r - r**2
+    ],
+)
+def test_the_iteration_finds_the_exponents_of_the_logistic_map(monkeypatch, r, exponent, tolerance):
+    monkeypatch.setattr(dynamics, "_step", lambda x, r, _: r * x * (1 - x))
+    monkeypatch.setattr(dynamics, "_slope", lambda x, r, _: r * (1 - 2 * x))
+    found, steps = np.zeros(9), 20000
+    empty = np.empty((0, 0))
+    dynamics._iterate.py_func(np.linspace(0.11, 0.39, 9), np.full(9, r), 1.0, 1000, steps, empty, None, empty, found)
+    assert found.mean() == pytest.approx(exponent, abs=tolerance)
+
+
+def test_a_superstable_orbit_has_a_finite_exponent():
+    z = 1 / (2 * I0 * (1 - I0))  # the multiplier of w* is zero, or as good as zero
+    assert -710 < dynamics.lyapunov(z, W_STAR) < -30
+
+
+def update(w, z=1.0):
+    """One update of the torch neuron with b = w, differentiable in w."""
+
+    def loss(w, b):
+        v = k = count = torch.zeros_like(w)
+        for _ in range(20):
+            v, k = lif_step(w + b, v, k, decay=0.2)
+            count = count + k
+        s = torch.sigmoid(w + b)
+        return (count / 10) ** 2 - z * (I0 * torch.log(s) + (1 - I0) * torch.log(1 - s))
+
+    return w - torch.func.grad(loss)(w, w)
+
+
+def test_double_backward_is_a_trap_and_forward_over_reverse_is_not():
+    w = torch.tensor(W_STAR, dtype=torch.float64)
+    exact = float(dynamics.slope(W_STAR, 1.0))
+    assert exact == pytest.approx(1 - 2 * I0 * (1 - I0), abs=1e-12)
+    assert torch.func.grad(update)(w).item() == pytest.approx(-10.5, abs=0.1)  # the surrogate, sent through the spike twice
+    for start in (W_STAR, 0.45, 0.6, 0.9, -2.0):
+        w = torch.tensor(start, dtype=torch.float64)
+        _, tangent = torch.func.jvp(update, (w,), (torch.ones_like(w),))
+        assert tangent.item() == pytest.approx(float(dynamics.slope(start, 1.0)), abs=1e-10)
+
+
+def test_two_trajectories_give_the_exponent():
+    for z, w in ((2.0, 0.7), (5.5, 0.5), (7.5, 0.5)):
+        near, distance, growth = torch.tensor(w, dtype=torch.float64), 1e-9, []
+        for n in range(120):
+            far = near + distance
+            near, far = update(near, z), update(far, z)
+            if n >= 60:
+                growth.append(math.log(abs(far - near) / distance))
+        path = dynamics.orbit_diagram(z, w, 0, 120)[60:]
+        slopes = np.log(np.abs(dynamics.slope(path, z)))
+        assert np.median(growth) == pytest.approx(np.median(slopes), abs=0.05)
+        if z < 7:  # where the two paths are one
+            assert np.mean(growth) == pytest.approx(dynamics.lyapunov(z, w, 60, 60), abs=1e-3)
+
+
+def test_bifurcations_of_the_published_run():
+    found = {(event.kind, event.period): event for event in dynamics.bifurcations()}
+    known = {  # facts measured elsewhere, to their digits
+        ("border w = 1", 8): (7.00252, 712.5),
+        ("period doubling", 2): (6.28898, 927.3),
+        ("superstable", 2): (5.11577, 1340.2),
+        ("border w = 1", 2): (5.03916, 1370.3),
+        ("w* stable", 1): (1 / (I0 * (1 - I0)), 1643.5),
+    }
+    for key, (z, epoch) in known.items():
+        assert found[key].z == pytest.approx(z, abs=5e-6)
+        assert found[key].epoch == pytest.approx(epoch, abs=0.06)
+    for (kind, period), event in found.items():  # each root, seen again in the orbits on its two sides
+        below, above = dynamics.orbit_diagram([event.z - 2e-3, event.z + 2e-3], 0.5, 300_000, 2 * period)
+        if kind == "period doubling":
+            assert np.abs(below[period:] - below[:period]).max() < 1e-9
+            assert np.abs(above[period:] - above[:period]).max() > 1e-3
+        elif kind == "superstable":
+            assert dynamics.lyapunov(event.z, below[0], 5000) < -5
+        elif kind.startswith("border"):  # going down, the 8-cycle begins at its border and the 2-cycle ends at its own
+            side = event.z + (1e-6 if period == 2 else -1e-6)
+            assert np.abs(dynamics.orbit_diagram(side, 0.5, 300_000, period) - 1).min() < 1e-3
+
+
+def test_period_doubling_of_the_4_cycle_follows_the_square_root_law():
+    (event,) = (e for e in dynamics.bifurcations() if (e.kind, e.period) == ("period doubling", 4))
+    z = event.z + np.array([2e-4, 4e-4, 8e-4])
+    orbits = dynamics.orbit_diagram(z, 0.3, 1_000_000, 8)
+    split = np.abs(orbits[:, 4:] - orbits[:, :4]).max(1) ** 2
+    intercept = np.polyfit(split, z, 2)[-1]  # where the two halves of the 8-cycle meet
+    assert event.z == pytest.approx(intercept, abs=2e-6)
+
+
+def test_without_bp_the_cascade_goes_on():
+    kinds = [(event.kind, event.period) for event in dynamics.bifurcations(bp=False)]
+    assert ("period doubling", 16) in kinds
+    assert not any(kind.startswith("border") for kind, _ in kinds)
+
+
+def test_the_collapse_between_the_bursts():
+    path = dynamics.anneal(0.5)[:, 0]
+    z = 10 * 0.9995 ** np.arange(4000)
+    contraction = np.log(np.abs(dynamics.slope(path, z)))[740:1371].sum()
+    assert contraction == pytest.approx(-303, abs=3)
+    many = dynamics.anneal(np.random.default_rng(2).uniform(-6, 4, 200), epochs=1201)[1200]
+    phases = np.unique(many.round(9))
+    np.testing.assert_allclose(phases, (-0.254, 1.252), atol=0.002)
+
+
+def test_noise_is_its_own_and_repeats():
+    w0 = np.full(19, 0.5)
+    one, again = (dynamics.anneal(w0, epochs=300, noise=2.0**-24, seed=3) for _ in range(2))
+    np.testing.assert_array_equal(one, again)
+    np.testing.assert_array_equal(dynamics.anneal(w0[:5], epochs=300, noise=2.0**-24, seed=3), one[:, :5])
+    assert len(np.unique(one[-1])) == 19
+    first = dynamics.anneal(w0, epochs=2, noise=2.0**-24, seed=3)[1] / dynamics.step(0.5, 10.0) - 1
+    assert 0.3 < first.std() / 2.0**-24 < 2
+
+
+def test_finite_time_exponent_is_the_mean_over_the_window():
+    exponents = dynamics.finite_time_lyapunov(0.5, epochs=300, window=40)
+    path, z = dynamics.anneal(0.5, epochs=300)[:, 0], 10 * 0.9995 ** np.arange(300)
+    growth = np.log(np.abs(dynamics.slope(path, z)))
+    assert exponents.shape == (300,)
+    assert np.isnan(exponents[:39]).all()
+    np.testing.assert_allclose(exponents[[39, 150, 299]], [growth[:40].mean(), growth[111:151].mean(), growth[260:].mean()])
+
+
+@pytest.mark.parametrize(
+    ("call", "line"),
+    [
+        (lambda: dynamics.orbit_diagram(0.0), r"z = 0.0: must be a number in \(0, inf\)"),
+        (lambda: dynamics.orbit_diagram([]), "z is empty"),
+        (lambda: dynamics.orbit_diagram([1.0, float("nan")]), r"z\[1\] = nan: must be"),
+        (lambda: dynamics.orbit_diagram(1.0, keep=0), r"keep = 0: must be an integer in \[1, inf\)"),
+        (lambda: dynamics.orbit_diagram(1.0, transient=-1), r"transient = -1: must be an integer in \[0, inf\)"),
+        (lambda: dynamics.lyapunov(1.0, steps=0), r"steps = 0: must be an integer in \[1, inf\)"),
+        (lambda: dynamics.lyapunov(-1.0), r"z = -1.0: must be"),
+        (lambda: dynamics.anneal(0.5, beta=1.5), r"beta = 1.5: must be a number in \(0, 1\]"),
+        (lambda: dynamics.anneal(0.5, beta=0.0), r"beta = 0.0: must be"),
+        (lambda: dynamics.anneal(0.5, noise=-1e-8), r"noise = -1e-08: must be a number in \[0, inf\)"),
+        (lambda: dynamics.anneal([]), "w0 is empty"),
+        (lambda: dynamics.anneal(0.5, epochs=0), "epochs = 0: must be"),
+        (lambda: dynamics.finite_time_lyapunov(0.5, window=5000), r"window = 5000: must be an integer in \[1, 4000\]"),
+        (lambda: dynamics.gradient(float("inf")), "w = inf: must be"),
+        (lambda: dynamics.gradient(0.5, tau=2), "unknown setting 'tau': must be one of lr, I0, bp"),
+        (lambda: dynamics.step(0.5, 1.0, I0=1.0), r"I0 = 1.0: must be a number in \(0, 1\)"),
+        (lambda: dynamics.bifurcations(z=-1.0), r"z = -1.0: must be"),
+        (lambda: dynamics.bifurcations(beta=2.0), r"beta = 2.0: must be"),
+    ],
+)
+def test_refuses_bad_input(call, line):
+    with pytest.raises(ValueError, match=line):
+        call()
