@@ -44,18 +44,14 @@ def _map(settings: dict) -> Map:
     if unknown := set(settings) - set(Map._fields):
         raise ValueError(f"unknown setting {min(unknown)!r}: must be one of {', '.join(Map._fields)}")
     p = Map(**settings)
-    for name, allowed in {
-        "lr": "(0, inf)",
-        "I0": "(0, 1)",
-        "decay": "[0, 1]",
-        "v_threshold": "(0, inf)",
-        "gamma": "(0, inf)",
-    }.items():
-        check(name, getattr(p, name), allowed)
+    for name in ("lr", "v_threshold", "gamma"):
+        check(name, getattr(p, name), "(0, inf)", scalar=True)
+    check("I0", p.I0, "(0, 1)", scalar=True)
+    check("decay", p.decay, "[0, 1]", scalar=True)
     for name in ("time_steps", "rate_steps"):
         check(name, getattr(p, name), "[1, inf)", integer=True)
-    whole, bp = {"time_steps", "rate_steps"}, bool(p.bp)
-    return Map(**{name: int(v) if name in whole else float(v) for name, v in p._asdict().items()})._replace(bp=bp)
+    neuron = int(p.time_steps), int(p.rate_steps), float(p.decay), float(p.v_threshold), float(p.gamma)
+    return Map(float(p.lr), float(p.I0), bool(p.bp), *neuron)  # one set of types, so one compilation
 
 
 @njit(cache=True, inline="always")

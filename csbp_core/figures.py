@@ -102,7 +102,10 @@ def record(path: Path, *, notebook: str, parameters: Mapping[str, object], resul
         "dirty": bool(_git("status", "--porcelain", "--", *paths)) if commit else None,
     }
     content = {"results": dict(results), "provenance": provenance}
-    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False, default=lambda array: array.tolist())
+    try:
+        text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False, default=lambda array: array.tolist())
+    except ValueError:
+        raise ValueError("results: must be finite numbers; the run has diverged, try a smaller lr or z") from None
     replace_file(path.with_suffix(".json"), text.encode() + b"\n")
 
 

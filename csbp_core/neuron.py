@@ -22,9 +22,12 @@ def lif_step(
         decay: leak factor; 0.5 is tau = 2.0 in SpikingJelly, beta = 0.5 in snnTorch and tau = 0.5 in the published code.
         v_threshold, gamma: firing threshold and the surrogate's half-width, in units of `v`.
 
-    Returns `(v, spike)`, with `v` before the reset. Detach `spike` to keep the gradient out of the reset.
+    Returns `(v, spike)`, with `v` before the reset. Detach `spike` to keep the gradient out of the reset. Raises ValueError
+    for a decay or gamma out of range.
     Source: the published document, its Example 1 (doi:10.1093/nsr/nwae037).
     """
+    if not 0 <= decay <= 1:
+        check("decay", decay, "[0, 1]", scalar=True)
     v = v * decay * (1 - spike) + x
     return v, triangle(v - v_threshold, gamma)
 

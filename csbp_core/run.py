@@ -6,8 +6,10 @@ import difflib
 import multiprocessing
 import os
 import re
+import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -54,7 +56,7 @@ def parse_parameters(name: str, given: Iterable[tuple[str, str]]) -> dict[str, o
 
 
 def run_notebook(
-    name: str, parameters: dict[str, object], folder: Path, figures: Path, store: bool, progress: bool
+    name: str, parameters: dict[str, object], folder: Path, figures: Path, store: bool, progress: bool, scratch: str
 ) -> tuple[float, str]:
     """Run a cleared copy of a notebook; move its figures to `figures` and the executed copy to `folder`.
 
@@ -63,28 +65,35 @@ def run_notebook(
     notebook itself.
     """
     start, source, failed = time.perf_counter(), NOTEBOOKS / f"{name}.ipynb", folder / f"{name}.failed.ipynb"
-    with tempfile.TemporaryDirectory(prefix="csbp-") as scratch:
-        cleared, executed, made = Path(scratch, "cleared.ipynb"), Path(scratch, "executed.ipynb"), Path(scratch, "figures")
-        nbformat.write(_cleaned(nbformat.read(source, as_version=4), outputs=False), cleared)
-        if not store:
-            parameters = {**parameters, "output_dir": str(made)}
-        made.mkdir()
-        try:
-            papermill.execute_notebook(str(cleared), str(executed), parameters, progress_bar=progress)
-        except Exception as error:  # whatever stops a notebook, the others go on
-            line = f"{getattr(error, 'ename', type(error).__name__)}: {getattr(error, 'evalue', error)}".splitlines()[0]
-            failed.unlink(missing_ok=True)
-            if executed.exists():
-                replace_file(failed, executed.read_bytes())
-                line += f"; see {failed}"
-            return time.perf_counter() - start, line
-        for path in sorted(made.iterdir()):
-            replace_file(figures / path.name, path.read_bytes())
-        notebook = nbformat.reads(executed.read_text().replace(str(made), str(figures)), as_version=4)
-        target = source if store else folder / source.name
-        replace_file(target, nbformat.writes(_cleaned(notebook, outputs=True)).encode() + b"\n")
+    made = Path(scratch, name)
+    cleared, executed = made.with_suffix(".cleared.ipynb"), made.with_suffix(".ipynb")
+    nbformat.write(_cleaned(nbformat.read(source, as_version=4), outputs=False), cleared)
+    if not store:
+        parameters = {**parameters, "output_dir": str(made)}
+    made.mkdir()
+    try:
+        papermill.execute_notebook(str(cleared), str(executed), parameters, progress_bar=progress)
+    except Exception as error:  # whatever stops a notebook, the others go on
+        line = f"{getattr(error, 'ename', type(error).__name__)}: {getattr(error, 'evalue', error)}".splitlines()[0]
         failed.unlink(missing_ok=True)
+        if executed.exists():
+            replace_file(failed, executed.read_bytes())
+            line += f"; see {failed}"
+        return time.perf_counter() - start, line
+    for path in sorted(made.iterdir()):
+        replace_file(figures / path.name, path.read_bytes())
+    notebook = nbformat.reads(executed.read_text().replace(str(made), str(figures)), as_version=4)
+    target = source if store else folder / source.name
+    replace_file(target, nbformat.writes(_cleaned(notebook, outputs=True)).encode() + b"\n")
+    failed.unlink(missing_ok=True)
     return time.perf_counter() - start, ""
+
+
+def _worker() -> None:
+    """A worker leaves Ctrl-C to its parent, and does not outlive it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()  # type: ignore[union-attr]
 
 
 def _cleaned(notebook: nbformat.NotebookNode, outputs: bool) -> nbformat.NotebookNode:
@@ -137,23 +146,32 @@ def command(names: tuple[str, ...], parameter: tuple[tuple[str, str], ...], outp
         writable_folder(folder)
 
     failures, own_bar = 0, len(chosen) == 1 and sys.stderr.isatty()
-    with ProcessPoolExecutor(min(jobs, len(chosen)), multiprocessing.get_context("spawn")) as pool:
+    with (
+        tempfile.TemporaryDirectory(prefix="csbp-", ignore_cleanup_errors=True) as scratch,
+        ProcessPoolExecutor(min(jobs, len(chosen)), multiprocessing.get_context("spawn"), _worker) as pool,
+    ):
         runs = {}
         for name in chosen:
-            run = pool.submit(run_notebook, name, parameters[name], folders[name], figures[name], store, own_bar)
+            run = pool.submit(run_notebook, name, parameters[name], folders[name], figures[name], store, own_bar, scratch)
             runs[run] = name
-        for run in tqdm(as_completed(runs), total=len(runs), desc="notebooks", disable=True if own_bar else None):
-            name = runs[run]
-            try:
-                seconds, error = run.result()
-            except Exception as crash:  # the process died: out of memory, killed
-                seconds, error = 0.0, f"{type(crash).__name__}: {crash}"
-            failures += bool(error)
-            if error:
-                tqdm.write(f"{name} FAILED after {seconds:.0f} s: {error}", sys.stderr)
-            else:
-                where = "stored" if store else f"figures and numbers in {figures[name]}, notebook in {folders[name]}"
-                tqdm.write(f"{name} done in {seconds:.0f} s: {where}")
+        try:
+            for run in tqdm(as_completed(runs), total=len(runs), desc="notebooks", disable=True if own_bar else None):
+                name = runs[run]
+                try:
+                    seconds, error = run.result()
+                except Exception as crash:  # the process died: out of memory, killed
+                    seconds, error = 0.0, f"{type(crash).__name__}: {crash}"
+                failures += bool(error)
+                if error:
+                    tqdm.write(f"{name} FAILED after {seconds:.0f} s: {error}", sys.stderr)
+                else:
+                    where = "stored" if store else f"figures and numbers in {figures[name]}, notebook in {folders[name]}"
+                    tqdm.write(f"{name} done in {seconds:.0f} s: {where}")
+        except KeyboardInterrupt:
+            for worker in multiprocessing.active_children():
+                worker.kill()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     return 1 if failures else 0
 
 
@@ -165,6 +183,7 @@ def main() -> None:
         print(f"csbp-run: {message}", file=sys.stderr)
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
+        print("csbp-run: interrupted; no figure of an unfinished notebook was touched", file=sys.stderr)
         sys.exit(130)
 
 

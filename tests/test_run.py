@@ -144,7 +144,7 @@ def test_killed_in_the_middle_every_old_image_is_intact(project):
     (project / "tmp").mkdir()
     process = subprocess.Popen(command, cwd=project, env={**os.environ, **scratch})
     deadline = time.monotonic() + 60
-    while not list((project / "tmp").glob("csbp-*/figures/good.json")):  # the figure is drawn, the notebook still runs
+    while not list((project / "tmp").glob("csbp-*/good/good.json")):  # the figure is drawn, the notebook still runs
         assert time.monotonic() < deadline
         time.sleep(0.2)
     for victim in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
