@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 NOTEBOOKS := $(basename $(notdir $(wildcard notebooks/*.ipynb)))
 
-.PHONY: figures test lab notebooks clean $(NOTEBOOKS)
+.PHONY: figures test lab notebooks bench clean $(NOTEBOOKS)
 
 figures: $(READY)  ## every notebook on all cores, figures and numbers into images/
 	$(BIN)/csbp-run all -p output_dir images
@@ -23,6 +23,9 @@ lab: $(READY)  ## open the notebooks
 
 notebooks: $(READY)  ## refresh the stored executed notebooks
 	$(BIN)/csbp-run all --store
+
+bench: $(READY)  ## speed, into tests/benchmarks/results.json and the README's table
+	$(BIN)/pytest -q tests/benchmarks/bench_*.py --benchmark-only --benchmark-json=/dev/null
 
 clean:  ## what can be made again
 	rm -rf .venv runs *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.stats import ks_2samp
 
 from csbp_core import dynamics, lif_step, train_single_neuron
 
@@ -188,6 +189,29 @@ def test_the_collapse_between_the_bursts():
     many = dynamics.anneal(np.random.default_rng(2).uniform(-6, 4, 200), epochs=1201)[1200]
     phases = np.unique(many.round(9))
     np.testing.assert_allclose(phases, (-0.254, 1.252), atol=0.002)
+
+
+def test_the_end_of_burst_2_in_distribution():
+    """Against the map written in NumPy from its equations, with noise of its own."""
+    rng, z, w = np.random.default_rng(1), 10.0, np.full(1500, 0.5)
+    paths = np.empty((2300, 1500))
+    for n in range(2300):
+        paths[n] = w
+        m, fired, u, k, count, total = np.zeros_like(w), False, np.zeros_like(w), np.zeros_like(w), 0, 0
+        for _ in range(20):
+            u = 1 + 0.2 * np.where(fired, 0, u) - 0.2 * m * k
+            m = np.where(fired, 0, 0.2 * m) + 2 * w
+            fired = m > 1
+            k = np.maximum(0, 1 - np.abs(m - 1)) * u
+            count, total = count + fired, total + k
+        w = w - z * (1 / (1 + np.exp(-2 * w)) - I0) - 2 * count / 100 * total
+        w *= 1 + 2.0**-24 * rng.standard_normal(1500)
+        z *= 0.9995
+    ours = dynamics.anneal(np.full(6000, 0.5), epochs=2300, noise=2.0**-24)
+    ends = [2300 - np.argmax((np.abs(part - W_STAR) > 0.05)[::-1], axis=0) for part in (paths, ours)]
+    assert ks_2samp(*ends).pvalue > 1e-3
+    assert 1655 < np.median(ends[1]) < 1677
+    assert np.percentile(ends[1], 1) < 1690 < 1873 < np.percentile(ends[1], 99)
 
 
 def test_noise_is_its_own_and_repeats():
