@@ -72,7 +72,8 @@ def run_notebook(
         parameters = {**parameters, "output_dir": str(made)}
     made.mkdir()
     try:
-        papermill.execute_notebook(str(cleared), str(executed), parameters, progress_bar=progress)
+        quiet = ["--log-level=CRITICAL"]  # a kernel grumbles on the terminal when it is told to stop
+        papermill.execute_notebook(str(cleared), str(executed), parameters, progress_bar=progress, extra_arguments=quiet)
     except Exception as error:  # whatever stops a notebook, the others go on
         line = f"{getattr(error, 'ename', type(error).__name__)}: {getattr(error, 'evalue', error)}".splitlines()[0]
         failed.unlink(missing_ok=True)
