@@ -21,7 +21,7 @@ PORTABLE = {
     "example1": {"w": 1e-6, "bp_loss": 1e-6, "epochs_until_settled": 0},
     "example2": {"critical_z": 1e-9, "first_epoch_below_critical_z": 0, "statements_that_hold": 0},
     "bifurcation": {"events": 1e-7, "exponent_at_start": 1e-6, "exponent_at_rest_at_z_1": 1e-9},
-    "what_is_reproducible": {"values_at_epoch_1200": 1e-6},
+    "burst_end": {"values_at_epoch_1200": 1e-6},
     "multi_layer": {"lambda_max": 1e-4, "critical_z": 1e-4, "chaotic_loss_sum": 1e-5},
 }
 
