@@ -44,14 +44,14 @@ def _map(settings: dict) -> Map:
     if unknown := set(settings) - set(Map._fields):
         raise ValueError(f"unknown setting {min(unknown)!r}: must be one of {', '.join(Map._fields)}")
     p = Map(**settings)
-    for name in ("lr", "v_threshold", "gamma"):
-        check(name, getattr(p, name), "(0, inf)", scalar=True)
-    check("I0", p.I0, "(0, 1)", scalar=True)
-    check("decay", p.decay, "[0, 1]", scalar=True)
+    for name in ("lr", "I0", "decay", "v_threshold", "gamma"):
+        check(name, getattr(p, name), {"I0": "(0, 1)", "decay": "[0, 1]"}.get(name, "(0, inf)"), scalar=True)
     for name in ("time_steps", "rate_steps"):
         check(name, getattr(p, name), "[1, inf)", integer=True)
+    if not isinstance(p.bp, bool):
+        raise ValueError(f"bp = {p.bp!r}: must be True or False")
     neuron = int(p.time_steps), int(p.rate_steps), float(p.decay), float(p.v_threshold), float(p.gamma)
-    return Map(float(p.lr), float(p.I0), bool(p.bp), *neuron)  # one set of types, so one compilation
+    return Map(float(p.lr), float(p.I0), p.bp, *neuron)  # one set of types, so one compilation
 
 
 @njit(cache=True, inline="always")
@@ -147,7 +147,7 @@ def slope(w: ArrayLike, z: ArrayLike, **settings) -> Array:
 def _run(z, w0, beta, skip, keep, settings, *, noise=None, orbit=False, exponent=False) -> tuple[Array, Array]:
     check("z", z, "(0, inf)")
     check("w0", w0, "(-inf, inf)")
-    check("beta", beta, "(0, 1]")
+    check("beta", beta, "(0, 1]", scalar=True)
     w, z = (np.array(a, dtype=float) for a in np.broadcast_arrays(w0, z))
     n = w.size
     orbits, exponents = np.empty((n if orbit else 0, keep)), np.zeros(n if exponent else 0)
@@ -178,8 +178,11 @@ def anneal(
     A run's noise depends on `seed` and its place in `w0` alone; rounding in float32 is of the size noise = 2**-24.
     """
     check("epochs", epochs, "[1, inf)", integer=True)
-    check("noise", noise, "[0, inf)")
-    w0 = np.atleast_1d(w0)
+    check("noise", noise, "[0, inf)", scalar=True)
+    check("w0", w0, "(-inf, inf)")
+    if np.ndim(w0) > 1 or np.ndim(z) > 1 or len({np.size(w0), np.size(z)} - {1}) > 1:
+        raise ValueError(f"shapes {np.shape(w0)} of w0 and {np.shape(z)} of z: must be numbers or 1-d and of one length")
+    w0, z = np.broadcast_arrays(np.atleast_1d(w0), z)
     kicks = noise * np.random.default_rng(seed).standard_normal((w0.size, epochs)) if noise else None
     return _run(z, w0, beta, 0, epochs, settings, noise=kicks, orbit=True)[0].T
 
@@ -188,6 +191,9 @@ def finite_time_lyapunov(
     w0: float, z: float = 10.0, beta: float = 0.9995, epochs: int = 4000, window: int = 50, **settings
 ) -> Array:
     """Mean log |df/dw| over the last `window` epochs of an annealed run: `[epochs]`, NaN before the first full window."""
+    check("w0", w0, "(-inf, inf)", scalar=True)
+    check("z", z, "(0, inf)", scalar=True)
+    check("epochs", epochs, "[1, inf)", integer=True)
     check("window", window, f"[1, {epochs}]", integer=True)
     w = anneal(w0, z, beta, epochs, **settings)[:, 0]
     growth = np.log(np.maximum(np.abs(slope(w, z * beta ** np.arange(epochs), **settings)), TINY))

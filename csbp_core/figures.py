@@ -22,8 +22,8 @@ from numpy.typing import ArrayLike
 
 from .checks import check
 
-_package = Path(__file__).resolve().parent
-ROOT = _package.parent if (_package.parent / "notebooks").is_dir() else Path.cwd()
+_above = Path(__file__).resolve().parents[1]
+ROOT = _above if (_above / "notebooks").is_dir() else Path.cwd()  # the project, or wherever an installed package is used
 
 STYLE: dict[str, Any] = {"svg.hashsalt": "csbp", "legend.frameon": False}
 

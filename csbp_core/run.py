@@ -60,9 +60,8 @@ def run_notebook(
 ) -> tuple[float, str]:
     """Run a cleared copy of a notebook; move its figures to `figures` and the executed copy to `folder`.
 
-    Returns the seconds it took and the error in one line, or "". With an error no figure is touched, and the executed copy,
-    with its traceback, is kept as NAME.failed.ipynb, which the line names. With `store` the executed copy replaces the
-    notebook itself.
+    Returns the seconds it took and the error in one line, or "". With an error no figure is touched, and the executed copy is
+    kept as NAME.failed.ipynb, which the line names. With `store` the executed copy replaces the notebook itself.
     """
     start, source, failed = time.perf_counter(), NOTEBOOKS / f"{name}.ipynb", folder / f"{name}.failed.ipynb"
     made = Path(scratch, name)

@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
 from tqdm import tqdm
 
 from .checks import check, check_choice
@@ -107,12 +106,9 @@ def train_single_neuron(
             loss = bp_loss + chaotic_loss(h, strength, values["I0"], scale=1.0, reduction="none", literal=literal)
         for record, value in zip(run, (w, b, strength, bp_loss, loss), strict=True):
             record[epoch] = value.detach()
-        _descend((w, b), torch.autograd.grad(loss.sum(), (w, b)), step_size)
+        gradients = torch.autograd.grad(loss.sum(), (w, b))
+        with torch.no_grad():
+            for p, gradient in zip((w, b), gradients, strict=True):
+                p.addcmul_(step_size, gradient, value=-1)  # rounds once, as torch.optim.SGD does
         strength = strength * values["beta"]
     return run
-
-
-def _descend(parameters: tuple[Tensor, ...], gradients: tuple[Tensor, ...], lr: Tensor) -> None:
-    with torch.no_grad():
-        for p, gradient in zip(parameters, gradients, strict=True):
-            p.addcmul_(lr, gradient, value=-1)  # rounds once, as torch.optim.SGD does
