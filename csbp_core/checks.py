@@ -10,8 +10,7 @@ import numpy as np
 def check(name: str, value: Any, allowed: str, *, integer: bool = False, scalar: bool = False) -> None:
     """Refuse a number, or an array holding one, that lies outside an interval written as in maths, `"(0, 1]"`.
 
-    Raises ValueError, one line naming the first offending entry; text, booleans, NaN and empty arrays are refused too, and
-    every array where an integer or a `scalar` is wanted.
+    Raises ValueError, one line naming the first offender; so do text, booleans, NaN, [], and arrays for an integer or `scalar`.
     """
     if hasattr(value, "detach"):
         value = value.detach().cpu().double().numpy() if value.is_floating_point() else value.cpu().numpy()
