@@ -179,6 +179,7 @@ def anneal(
     """
     check("epochs", epochs, "[1, inf)", integer=True)
     check("noise", noise, "[0, inf)", scalar=True)
+    check("seed", seed, "[0, inf)", integer=True)
     check("w0", w0, "(-inf, inf)")
     if np.ndim(w0) > 1 or np.ndim(z) > 1 or len({np.size(w0), np.size(z)} - {1}) > 1:
         raise ValueError(f"shapes {np.shape(w0)} of w0 and {np.shape(z)} of z: must be numbers or 1-d and of one length")
@@ -213,6 +214,7 @@ class Bifurcation(NamedTuple):
 
 def _cycle(w: float, z: float, period: int, p: Map) -> tuple[Array, float]:
     """Points and multiplier of the cycle near `w`, by Newton's method on f^period(w) - w; ArithmeticError if there is none."""
+    w = float(w)
     for _ in range(60):
         points, multiplier, v = np.empty(period), 1.0, w
         for i in range(period):
@@ -226,15 +228,17 @@ def _cycle(w: float, z: float, period: int, p: Map) -> tuple[Array, float]:
 
 
 def bifurcations(z: float = 10.0, beta: float = 0.9995, **settings) -> list[Bifurcation]:
-    """What happens to the main branch as z falls: its cycle is followed both ways from the widest period-2 window below z.
+    """What happens below z to two cycles and what doubles off them: w* followed up, the widest 2-cycle followed both ways.
 
-    Kinds: "period doubling" (multiplier -1; the smaller period), "superstable" (multiplier 0), "border w = 1" and the like
-    (a point reaches an end of the window in which BP acts, and the branch ends), "w* stable" (z = 1 / (lr I0 (1 - I0))).
-    Each is a root in z, to 1e-9 or better. Returns them downwards in z; ValueError for a value out of range.
+    Kinds: "period doubling" (multiplier -1; the smaller period, so 1 is where w* becomes stable), "superstable" (multiplier
+    0), "border w = 1" and the like (a point reaches an end of the window in which BP acts, and the branch ends). Each is a
+    root in z, to 1e-9 of its size. Returns them downwards in z; there may be others, on cycles that neither leads to. A branch
+    is left where its cycle cannot be followed. ValueError for a value out of range.
     """
     check("z", z, "(0, inf)", scalar=True)
     check("beta", beta, "(0, 1]", scalar=True)
     p, top, stride = _map(settings), float(z), 5e-5 * z
+    bottom = min(top, 10 / (p.lr * p.I0 * (1 - p.I0))) / 20  # where w*, if it is a fixed point, is stable
     edges = (p.v_threshold * (1 - p.decay) / 2, (p.v_threshold + p.gamma) / 2)
     found: list[tuple[float, str, int]] = []
 
@@ -244,45 +248,56 @@ def bifurcations(z: float = 10.0, beta: float = 0.9995, **settings) -> list[Bifu
         return points[0], {"period doubling": multiplier + 1, "superstable": multiplier} | (borders if p.bp else {})
 
     def doubled(z: float, w: float, period: int) -> float:  # a point of the cycle that branches off
-        for distance in 0.3 ** np.arange(1, 12):
+        for distance in 0.3 ** np.arange(11, 0, -1):  # the nearest
             with contextlib.suppress(ArithmeticError):
                 points = _cycle(w + distance, z, 2 * period, p)[0]
                 if abs(points[period] - points[0]) > 1e-6:
                     return points[0]
         raise ArithmeticError
 
-    def follow(z: float, w: float, stride: float, period: int = 2) -> None:
-        w, before = conditions(z, w, period)
-        while top / 20 < z + stride < top:
-            new_w, after = conditions(z + stride, w, period)
+    def follow(z: float, w: float, stride: float, period: int) -> None:
+        (w, before), pace = conditions(z, w, period), stride
+        for _ in range(40_000):  # twice as many strides as there are
+            if not bottom <= z + pace < top:
+                return
+            try:
+                new_w, after = conditions(z + pace, w, period)
+            except ArithmeticError:
+                new_w = math.inf
+            if abs(new_w - w) > 0.05:  # the cycle is lost: come nearer, to see whether it ends at a border
+                pace /= 2
+                if abs(pace) > 1e-13 * top:
+                    continue
+                found.extend((z, name.split("/")[0], period) for name in before if abs(before[name]) < 1e-9)
+                return
             roots = []
             for name in (name for name in before if before[name] * after[name] < 0):
 
                 def condition(z, name=name, w=w, period=period):
                     return conditions(z, w, period)[1][name]
 
-                root = brentq(condition, z, z + stride, xtol=1e-14)
+                root = brentq(condition, z, z + pace, xtol=1e-14)
                 if abs(condition(root)) < 1e-6:  # else it jumps across zero, at a border
                     roots.append((abs(root - z), root, name.split("/")[0]))
             for _, root, kind in sorted(roots):
+                if any((kind, period) == known[1:] and abs(root - known[0]) < 1e-7 * root for known in found):
+                    return  # the other branch has come this way
                 found.append((root, kind, period))
                 if kind.startswith("border") or period > 16:
                     return
                 if kind == "period doubling":
                     return follow(root + stride, doubled(root + stride, new_w, period), stride, 2 * period)
-            z, w, before = z + stride, new_w, after
+            z, w, before, pace = z + pace, new_w, after, min(2 * pace, stride, key=abs)
 
     grid = np.linspace(top, top / 20, 400)
     tails = orbit_diagram(grid, 0.5, 4000, 4, **settings)
-    is_two = (np.abs(tails[:, 2:] - tails[:, :2]) < 1e-9).all(1) & (np.abs(tails[:, 1] - tails[:, 0]) > 1e-3)
+    with np.errstate(invalid="ignore"):  # diverged
+        is_two = (np.abs(tails[:, 2:] - tails[:, :2]) < 1e-9).all(1) & (np.abs(tails[:, 1] - tails[:, 0]) > 1e-3)
     widest = max(np.split(np.arange(400), np.flatnonzero(np.diff(is_two)) + 1), key=lambda part: is_two[part].sum())
-    if is_two[widest].all():
-        middle = widest[len(widest) // 2]
-        for direction in (stride, -stride):
-            with contextlib.suppress(ArithmeticError):  # the branch ends where its cycle does
-                follow(grid[middle], tails[middle, 0], direction)
-    z_c = 1 / (p.lr * p.I0 * (1 - p.I0))
-    if z_c < top and not (p.bp and edges[0] < math.log(p.I0 / (1 - p.I0)) / 2 < edges[1]):
-        found.append((z_c, "w* stable", 1))
+    middle = widest[len(widest) // 2]
+    starts = [(float(grid[middle]), tails[middle, 0], sign * stride, 2) for sign in (1, -1) if is_two[middle]]
+    for start in [*starts, (bottom, math.log(p.I0 / (1 - p.I0)) / 2, stride, 1)]:
+        with contextlib.suppress(ArithmeticError):  # the branch ends where its cycle does
+            follow(*start)
     decay = math.log(beta) if beta < 1 else math.nan
     return [Bifurcation(kind, period, at, math.log(at / top) / decay) for at, kind, period in sorted(found, reverse=True)]
