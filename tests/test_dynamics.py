@@ -177,7 +177,7 @@ def test_bifurcations_of_the_published_run():
 
 
 def test_bifurcations_of_other_maps():
-    """With lr = 0.1 the cycles that BP does not touch live at ten times the z; elsewhere a list may be short, but never noisy."""
+    """With lr = 0.1 the cycles that BP does not touch live at ten times the z; no other list warns, or is out of order."""
     slow = [(e.kind, e.period) for e in dynamics.bifurcations(100.0, lr=0.1)]
     assert slow.count(("border w = 0.4", 2)) == 1
     assert slow.count(("period doubling", 1)) == 1
