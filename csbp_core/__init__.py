@@ -1,9 +1,11 @@
 """Chaotic spiking back-propagation (CSBP): neuron, surrogate, chaotic loss and what the notebooks share."""
 
-from . import dynamics
-from .loss import chaotic_loss, critical_z
-from .neuron import LIF, lif_step
-from .single_neuron import SingleNeuronRun, train_single_neuron
-from .surrogate import triangle
-
-__all__ = ["LIF", "SingleNeuronRun", "chaotic_loss", "critical_z", "dynamics", "lif_step", "train_single_neuron", "triangle"]
+from . import dynamics as dynamics
+from .loss import chaotic_loss as chaotic_loss
+from .loss import critical_z as critical_z
+from .neuron import LIF as LIF
+from .neuron import lif_step as lif_step
+from .plugin import ChaoticLoss as ChaoticLoss
+from .single_neuron import SingleNeuronRun as SingleNeuronRun
+from .single_neuron import train_single_neuron as train_single_neuron
+from .surrogate import triangle as triangle

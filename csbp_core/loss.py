@@ -11,6 +11,31 @@ from .checks import check, check_choice
 Number = float | Tensor
 
 
+class _CrossEntropy(torch.autograd.Function):
+    """softplus(u) - I u elementwise, for a target I <= 1/2 (else it cancels), with derivative sigmoid(u) - I; I is constant."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(u, target):
+        return F.softplus(u, threshold=40.0) - target * u
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
+
+    @staticmethod
+    def backward(ctx, grad):
+        u, target = ctx.saved_tensors
+        return grad * (torch.sigmoid(u) - target), None
+
+    @staticmethod
+    def jvp(ctx, tangent, _):
+        u, target = ctx.saved_tensors
+        return tangent * (torch.sigmoid(u) - target)
+
+
 def chaotic_loss(
     h: Tensor, z: Number, I0: Number = 0.65, scale: float = 10.0, reduction: str = "mean", literal: bool = False
 ) -> Tensor:
@@ -47,14 +72,17 @@ def chaotic_loss(
     def cast(value: Number) -> Tensor:
         return torch.as_tensor(value, dtype=h.dtype, device=h.device)
 
-    u = h / scale
     if literal:
-        s = torch.sigmoid(u)
-        log_s, log_not_s = torch.log(s), torch.log(1 - s)
-    else:
-        log_s, log_not_s = F.logsigmoid(u), F.logsigmoid(-u)
-    loss = cast(-z) * (cast(I0) * log_s + cast(1 - I0) * log_not_s)
-    return loss if reduction == "none" else getattr(loss, reduction)()
+        s = torch.sigmoid(h / scale)
+        loss = cast(-z) * (cast(I0) * torch.log(s) + cast(1 - I0) * torch.log(1 - s))
+        return loss if reduction == "none" else getattr(loss, reduction)()
+    I0 = torch.as_tensor(I0, dtype=torch.float64) if not isinstance(I0, Tensor) else I0
+    flip = cast(1 - 2 * (I0 > 0.5).to(h.dtype))  # log s and log(1 - s) change places, and the target is at most 1/2
+    loss = _CrossEntropy.apply(h * (flip / scale), cast(torch.minimum(I0, 1 - I0)))
+    z = cast(z)
+    if z.dim():
+        loss, z = z * loss, cast(1.0)
+    return z * (loss if reduction == "none" else getattr(loss, reduction)())
 
 
 def critical_z(

@@ -1,0 +1,291 @@
+"""CSBP in any network: a chaotic loss that attaches to layers by name, reads them as they run, and anneals."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from .checks import check, check_choice
+from .loss import chaotic_loss
+
+Read = str | Callable[[nn.Module, tuple, Any], Tensor]
+MEASURE_EVERY = 20  # calls from one measurement for `report` to the next
+
+
+def _find(model: nn.Module, layers: Any) -> dict[str, nn.Module]:
+    while isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel) or hasattr(model, "_orig_mod"):
+        model = model._orig_mod if hasattr(model, "_orig_mod") else model.module  # type: ignore[assignment]
+    modules, chosen = dict(model.named_modules(remove_duplicate=False)), dict[str, nn.Module]()
+    for want in [layers] if isinstance(layers, str | type | nn.Module) else layers:
+        if isinstance(want, str):
+            found = [name for name in modules if name and fnmatchcase(name, want)]
+        else:
+            found = [name for name, m in modules.items() if m is want or (isinstance(want, type) and isinstance(m, want))]
+        if not found:
+            near = difflib.get_close_matches(want, modules, 3, 0.4) if isinstance(want, str) else []
+            names = ", ".join(near or [name for name in modules if name][:20])
+            raise ValueError(f"no layer {want!r} in {type(model).__name__}: {'did you mean' if near else 'it has'} {names}")
+        chosen |= {name: modules[name] for name in found if modules[name] not in chosen.values()}
+    if not chosen:
+        raise ValueError("layers is empty: must be names, globs, modules or types")
+    return chosen
+
+
+def _membrane(module: nn.Module, output: Any) -> Tensor | None:
+    last = output[-1] if isinstance(output, tuple) and output else None
+    last = getattr(last, "v", last)  # norse returns a state, snnTorch a tuple that ends with the potential
+    sequence = None if getattr(module, "step_mode", "m") == "s" else getattr(module, "v_seq", None)
+    candidates = (last, sequence, getattr(module, "v", None), getattr(module, "mem", None))
+    return next((h for h in candidates if isinstance(h, Tensor)), None)
+
+
+class _Layer:
+    """The forward hook of one layer. A copied or pickled model gets an inactive one, which belongs to no ChaoticLoss."""
+
+    def __init__(self, name: str, read: Read = "output", z: float = 0.0) -> None:
+        self.name, self.read, self.z_start, self.active = name, read, z, False
+        self.records: list[Tensor] = []
+        self.blind = ""  # why a run since the last call left no record
+        self.measured: dict[str, Any] = {}
+
+    def __reduce__(self) -> tuple:
+        return _Layer, (self.name,)
+
+    def __call__(self, module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
+        if not self.active:
+            return
+        if not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1:
+            return  # a checkpointed layer, run again in the backward pass
+        if not (module.training and torch.is_grad_enabled()):
+            self.blind = "no_grad" if module.training else "eval"
+            return
+        inputs = args or tuple(kwargs.values())
+        h: Any
+        if callable(self.read):
+            h = self.read(module, inputs, output)
+        elif self.read == "membrane":
+            h = _membrane(module, output)
+        else:
+            given = inputs if self.read == "input" else output
+            h = given[0] if isinstance(given, tuple | list) and given else given
+        if not isinstance(h, Tensor) or not h.is_floating_point():
+            advice = "attach to the neuron, have it store its potential, or read with a function (module, inputs, output) -> h"
+            raise ValueError(
+                f"layer {self.name!r} ({type(module).__name__}) has no {self.read} that is a float tensor: {advice}"
+            )
+        self.records.append(h)
+
+    def take(self) -> list[Tensor]:
+        """The records since the last call, forgotten here; ValueError, one line, if they cannot be trained on."""
+        records, blind, self.records, self.blind = self.records, self.blind, [], ""
+        if not self.active or not torch.is_grad_enabled() or (not records and blind == "eval"):
+            return []
+        problem, functorch = "", cast(Any, torch._C._functorch)
+        level = functorch.maybe_current_level() or 0
+        if not records and blind:
+            problem = "ran under no_grad: with checkpoint() set use_reentrant=False"
+        elif not records:
+            problem = "did not run in training mode since the last call: run the model first; attach before torch.compile"
+        elif any(functorch.is_dead_tensor_wrapper(h) or functorch.maybe_get_level(h) > level for h in records):
+            problem = "ran inside vmap or torch.func.grad: call the chaotic loss inside the transformed function, too"
+        elif not all(h.requires_grad or functorch.is_functorch_wrapped_tensor(h) for h in records):
+            problem = f"gave {self.read} without a gradient: nothing before it is trained; unfreeze that, or read another layer"
+        if problem:
+            raise ValueError(f"layer {self.name!r} {problem}")
+        return records
+
+
+class ChaoticLoss:
+    """The chaotic loss on chosen layers of any network, annealed: three lines in a training script.
+
+        chaos = ChaoticLoss(z=10, beta=0.98).attach(model, ["conv1", "fc1"])
+        loss = criterion(model(x), y) + chaos()
+        loss.backward(); optimizer.step(); chaos.step()
+
+    Args:
+        z: strength at the start, >= 0.
+        beta: factor of z per `step()`, in (0, 1]; call it once per batch or once per epoch, like an lr_scheduler.
+        I0, scale: of `chaotic_loss`.
+        reduction: "mean" over all that a layer gave since the last call (the authors' training code) or "sum" (the published
+            document); layers are added up. DDP averages over processes: there a "sum" is one process's share.
+        clamp: `(low, high)` outside of which h gets no gradient; the authors' training code has (-10, 9.9).
+        cutoff: below this strength a layer costs nothing and counts as zero.
+
+    Every run of a layer in training mode with gradients leaves a record until the next call; eval and no_grad leave none.
+    Copies and pickles of the model are not attached. Raises ValueError, one line, for a value out of range.
+    Source: Wang, Tao and Chen 2024, doi:10.1093/nsr/nwae037.
+    """
+
+    def __init__(
+        self,
+        z: float,
+        beta: float = 1.0,
+        I0: float = 0.65,
+        scale: float = 10.0,
+        reduction: str = "mean",
+        clamp: tuple[float, float] | None = None,
+        cutoff: float = 0.0,
+    ) -> None:
+        allowed = {"z": "[0, inf)", "beta": "(0, 1]", "I0": "(0, 1)", "scale": "(0, inf)", "cutoff": "[0, inf)"}
+        for name, value in {"z": z, "beta": beta, "I0": I0, "scale": scale, "cutoff": cutoff}.items():
+            check(name, value, allowed[name], scalar=True)
+        check_choice("reduction", reduction, ("mean", "sum"))
+        if clamp is not None and not (len(clamp) == 2 and clamp[0] < clamp[1]):
+            raise ValueError(f"clamp = {clamp!r}: must be (low, high) with low < high, or None")
+        self.z_start, self.beta, self.I0, self.scale, self.cutoff = (
+            float(z),
+            float(beta),
+            float(I0),
+            float(scale),
+            float(cutoff),
+        )
+        self.reduction, self.clamp, self.steps, self.calls = reduction, clamp, 0, 0
+        self.layers: list[_Layer] = []
+        self._handles: list[Any] = []
+
+    def attach(self, model: nn.Module, layers: Any, read: Read = "output", z: float | None = None) -> ChaoticLoss:
+        """Read `layers` of `model` from now on; may be called again, for other layers or another `read`.
+
+        Args:
+            layers: a name as in `model.named_modules()`, a glob ("conv*"), a module or a type; or a list of them.
+            read: what is h. "output" of the layer, "input" to it (of a tuple the first), "membrane", or a function
+                (module, inputs, output) -> h. The membrane is v_seq when stored, else v, of LIF and SpikingJelly; the
+                potential that snnTorch returns; .v of the state that norse returns.
+            z: strength of these layers at the start, if not the common one.
+
+        Returns self, which removes its hooks at the end of a `with`. Raises ValueError for a layer that is not there.
+        """
+        if not callable(read):
+            check_choice("read", read, ("output", "input", "membrane"))
+        if z is not None:
+            check("z", z, "[0, inf)", scalar=True)
+        chosen = _find(model, layers)
+        for name in chosen:
+            if any((name, read) == (layer.name, layer.read) for layer in self.layers):
+                raise ValueError(f"layer {name!r} is attached already: remove() first, or read something else")
+        for name, module in chosen.items():
+            self.layers.append(_Layer(name, read, self.z_start if z is None else float(z)))
+            self._handles.append(module.register_forward_hook(self.layers[-1], with_kwargs=True))
+        self._activate()
+        return self
+
+    def remove(self) -> None:
+        """Take the hooks out of the model and forget its layers."""
+        for handle in self._handles:
+            handle.remove()
+        self.layers, self._handles = [], []
+
+    def __enter__(self) -> ChaoticLoss:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
+
+    @property
+    def z(self) -> float:
+        """The strength now, of layers without their own."""
+        return self.z_at(self.steps)
+
+    @property
+    def half_life(self) -> float:
+        """Steps in which z halves."""
+        return math.log(0.5) / math.log(self.beta) if self.beta < 1 else math.inf
+
+    def z_at(self, step: int, z_start: float | None = None) -> float:
+        """The strength after `step` steps, z beta**step, or 0 below the cutoff."""
+        z = (self.z_start if z_start is None else z_start) * self.beta**step
+        return z if z >= self.cutoff else 0.0
+
+    def step(self) -> None:
+        """Anneal once: z <- beta z."""
+        self.steps += 1
+        self._activate()
+
+    def _activate(self) -> None:
+        for layer in self.layers:
+            layer.records, layer.active = [], self.z_at(self.steps, layer.z_start) > 0
+
+    def __call__(self) -> Tensor:
+        """The loss of all that the layers gave since the last call: a scalar, float32 for half-precision layers."""
+        if not self.layers:
+            raise ValueError("no layers: attach(model, layers) comes before the first call")
+        total, measure = torch.zeros(()), self.calls % MEASURE_EVERY == 0
+        self.calls += 1
+        for layer, records in [(layer, layer.take()) for layer in self.layers]:
+            z, numel = self.z_at(self.steps, layer.z_start), sum(h.numel() for h in records)
+            if measure and records:
+                layer.measured = {"step": self.steps, "z": z, "s": [], "chaos": [], "rest": []}
+                records = [self._measure(h, layer.measured) for h in records]
+            for h in records:
+                h = h if self.clamp is None else h.clamp(*self.clamp)
+                loss = chaotic_loss(h, z, self.I0, self.scale, self.reduction)
+                total = total.to(loss) + (loss * (h.numel() / numel) if self.reduction == "mean" else loss)
+        return total
+
+    def _measure(self, h: Tensor, into: dict[str, Any]) -> Tensor:
+        """Pass `h` on; the backward pass leaves the norms of its two gradients, the chaotic loss's and the rest's, behind."""
+        with torch.no_grad():
+            into["s"].append(torch.sigmoid(h.float() / self.scale).mean())
+        own: list[Tensor] = []
+        twin = h.view_as(h)
+
+        def split(grad: Tensor) -> None:
+            into["rest"].append((grad - own.pop()).float().norm())
+
+        def keep(grad: Tensor) -> None:
+            own.append(grad)
+            into["chaos"].append(grad.float().norm())
+
+        if h.requires_grad:
+            twin.register_hook(keep)
+            h.register_hook(split)
+        return twin
+
+    def report(self, critical_z: Mapping[str, float] | None = None) -> dict[str, dict[str, Any]]:
+        """What the chaotic loss does to each layer, from the last measured call (every 20th, and the first).
+
+        Per layer: `step`, `z`, `mean_s` (it is pulled to `I0`), and `gradient_share`, the chaotic loss's part c / (c + r) in
+        the norms of the gradients that reach h, c its own and r of all other losses. With `critical_z`, a mapping from layer
+        to its critical strength, also `z_over_critical`: above 1 the layer's weights are not held at rest. None if unknown.
+        """
+        out = {}
+        for layer in self.layers:
+            m = layer.measured
+            chaos, rest = (sum(float(norm) ** 2 for norm in m.get(key, ())) ** 0.5 for key in ("chaos", "rest"))
+            limit = (critical_z or {}).get(layer.name)
+            out[layer.name if layer.name not in out else f"{layer.name} ({layer.read})"] = {
+                "step": m.get("step"),
+                "z": m.get("z"),
+                "mean_s": sum(map(float, m["s"])) / len(m["s"]) if m else None,
+                "I0": self.I0,
+                "gradient_share": chaos / (chaos + rest) if chaos + rest else None,
+                "z_over_critical": m["z"] / limit if m and limit else None,
+            }
+        return out
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a resumed training needs; restore it with `load_state_dict` after `attach`."""
+        names = ("z_start", "beta", "I0", "scale", "reduction", "clamp", "cutoff", "steps", "calls")
+        return {name: getattr(self, name) for name in names} | {"layers": [(one.name, one.z_start) for one in self.layers]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state_dict` was taken. Raises ValueError if other layers are attached."""
+        state = dict(state)
+        layers = state.pop("layers")
+        if [name for name, _ in layers] != [layer.name for layer in self.layers]:
+            raise ValueError(
+                f"state of layers {[name for name, _ in layers]}: attached are {[one.name for one in self.layers]}"
+            )
+        for layer, (_, z_start) in zip(self.layers, layers, strict=True):
+            layer.z_start = z_start
+        vars(self).update(state)
+        self._activate()
+
+    def __repr__(self) -> str:
+        return f"ChaoticLoss(z={self.z:g}, beta={self.beta:g}, steps={self.steps}, layers={[one.name for one in self.layers]})"
