@@ -11,7 +11,6 @@ oracle. Exponents come from the true derivative of f, in which a spike has deriv
 
 from __future__ import annotations
 
-import contextlib
 import math
 from typing import NamedTuple
 
@@ -214,7 +213,6 @@ class Bifurcation(NamedTuple):
 
 def _cycle(w: float, z: float, period: int, p: Map) -> tuple[Array, float]:
     """Points and multiplier of the cycle near `w`, by Newton's method on f^period(w) - w; ArithmeticError if there is none."""
-    w = float(w)
     for _ in range(60):
         points, multiplier, v = np.empty(period), 1.0, w
         for i in range(period):
@@ -228,76 +226,41 @@ def _cycle(w: float, z: float, period: int, p: Map) -> tuple[Array, float]:
 
 
 def bifurcations(z: float = 10.0, beta: float = 0.9995, **settings) -> list[Bifurcation]:
-    """What happens below z to two cycles and what doubles off them: w* followed up, the widest 2-cycle followed both ways.
+    """What happens below z to w* and to the cycles that double off it, where none of their points is where BP acts.
 
-    Kinds: "period doubling" (multiplier -1; the smaller period, so 1 is where w* becomes stable), "superstable" (multiplier
-    0), "border w = 1" and the like (a point reaches an end of the window in which BP acts, and the branch ends). Each is a
-    root in z, to 1e-9 of its size. Returns them downwards in z; there may be others, on cycles that neither leads to. A branch
-    is left where its cycle cannot be followed. ValueError for a value out of range.
+    Outside the window in which BP acts the map is that of the chaotic loss alone, which is smooth: w* is followed upwards
+    there, at each doubling on to the new cycle, up to period 32. Kinds: "period doubling" (multiplier -1; the smaller period:
+    w* becomes stable at 1), "superstable" (multiplier 0), "border w = 1" and the like (a point enters or leaves the window).
+    Each is a root in z, to 1e-9 of its size. Returns them downwards in z; cycles that are born otherwise are not among them.
+    ValueError for a value out of range.
     """
     check("z", z, "(0, inf)", scalar=True)
     check("beta", beta, "(0, 1]", scalar=True)
-    p, top, stride = _map(settings), float(z), 5e-5 * z
-    bottom = min(top, 10 / (p.lr * p.I0 * (1 - p.I0))) / 20  # where w*, if it is a fixed point, is stable
-    edges = (p.v_threshold * (1 - p.decay) / 2, (p.v_threshold + p.gamma) / 2)
-    found: list[tuple[float, str, int]] = []
+    p = _map(settings)
+    smooth, z_c, found = p._replace(bp=False), 1 / (p.lr * p.I0 * (1 - p.I0)), []
+    low, high = p.v_threshold / 2 / sum(p.decay**t for t in range(p.time_steps)), (p.v_threshold + p.gamma) / 2
+    w, period, at, stride = math.log(p.I0 / (1 - p.I0)) / 2, 1, 0.4 * z_c, 1e-4 * z_c
 
-    def conditions(z: float, w: float, period: int) -> tuple[float, dict[str, float]]:
-        points, multiplier = _cycle(w, z, period, p)
-        borders = {f"border w = {edge:g}/{i}": point - edge for edge in edges for i, point in enumerate(points)}
-        return points[0], {"period doubling": multiplier + 1, "superstable": multiplier} | (borders if p.bp else {})
+    def conditions(z: float) -> Array:
+        points, multiplier = _cycle(w, z, period, smooth)
+        return np.r_[multiplier + 1, multiplier, points - low, points - high]
 
-    def doubled(z: float, w: float, period: int) -> float:  # a point of the cycle that branches off
-        for distance in 0.3 ** np.arange(11, 0, -1):  # the nearest
-            with contextlib.suppress(ArithmeticError):
-                points = _cycle(w + distance, z, 2 * period, p)[0]
-                if abs(points[period] - points[0]) > 1e-6:
-                    return points[0]
-        raise ArithmeticError
-
-    def follow(z: float, w: float, stride: float, period: int) -> None:
-        (w, before), pace = conditions(z, w, period), stride
-        for _ in range(40_000):  # twice as many strides as there are
-            if not bottom <= z + pace < top:
-                return
-            try:
-                new_w, after = conditions(z + pace, w, period)
-            except ArithmeticError:
-                new_w = math.inf
-            if abs(new_w - w) > 0.05:  # the cycle is lost: come nearer, to see whether it ends at a border
-                pace /= 2
-                if abs(pace) > 1e-13 * top:
-                    continue
-                found.extend((z, name.split("/")[0], period) for name in before if abs(before[name]) < 1e-9)
-                return
-            roots = []
-            for name in (name for name in before if before[name] * after[name] < 0):
-
-                def condition(z, name=name, w=w, period=period):
-                    return conditions(z, w, period)[1][name]
-
-                root = brentq(condition, z, z + pace, xtol=1e-14)
-                if abs(condition(root)) < 1e-6:  # else it jumps across zero, at a border
-                    roots.append((abs(root - z), root, name.split("/")[0]))
-            for _, root, kind in sorted(roots):
-                if any((kind, period) == known[1:] and abs(root - known[0]) < 1e-7 * root for known in found):
-                    return  # the other branch has come this way
-                found.append((root, kind, period))
-                if kind.startswith("border") or period > 16:
-                    return
-                if kind == "period doubling":
-                    return follow(root + stride, doubled(root + stride, new_w, period), stride, 2 * period)
-            z, w, before, pace = z + pace, new_w, after, min(2 * pace, stride, key=abs)
-
-    grid = np.linspace(top, top / 20, 400)
-    tails = orbit_diagram(grid, 0.5, 4000, 4, **settings)
-    with np.errstate(invalid="ignore"):  # diverged
-        is_two = (np.abs(tails[:, 2:] - tails[:, :2]) < 1e-9).all(1) & (np.abs(tails[:, 1] - tails[:, 0]) > 1e-3)
-    widest = max(np.split(np.arange(400), np.flatnonzero(np.diff(is_two)) + 1), key=lambda part: is_two[part].sum())
-    middle = widest[len(widest) // 2]
-    starts = [(float(grid[middle]), tails[middle, 0], sign * stride, 2) for sign in (1, -1) if is_two[middle]]
-    for start in [*starts, (bottom, math.log(p.I0 / (1 - p.I0)) / 2, stride, 1)]:
-        with contextlib.suppress(ArithmeticError):  # the branch ends where its cycle does
-            follow(*start)
+    before = conditions(at)
+    while at < min(z, 3 * z_c) and period <= 32:
+        after, doubled_at = conditions(at + stride), 0.0
+        for i in np.flatnonzero(before * after < 0):
+            root = brentq(lambda z, i=i: conditions(z)[i], at, at + stride, xtol=1e-14)
+            points = _cycle(w, root, period, smooth)[0]
+            inside = (points > low + 1e-9) & (points < high - 1e-9)
+            kinds = ["period doubling", "superstable", *[f"border w = {low:g}"] * period, *[f"border w = {high:g}"] * period]
+            if root < z and (not inside.any() if p.bp else i < 2):
+                found.append((root, kinds[i], period))
+            doubled_at = root if i == 0 else doubled_at
+        at = doubled_at + stride if doubled_at else at + stride
+        w, before = _cycle(w, at, period, smooth)[0][0], after
+        if doubled_at:
+            near = (_cycle(w + distance, at, 2 * period, smooth)[0] for distance in 0.3 ** np.arange(11, 0, -1))
+            w, period = next(points[0] for points in near if abs(points[period] - points[0]) > 1e-5), 2 * period
+            before = conditions(at)
     decay = math.log(beta) if beta < 1 else math.nan
-    return [Bifurcation(kind, period, at, math.log(at / top) / decay) for at, kind, period in sorted(found, reverse=True)]
+    return [Bifurcation(kind, period, at, math.log(at / z) / decay) for at, kind, period in sorted(found, reverse=True)]

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import difflib
-import multiprocessing
 import os
 import re
-import signal
+import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import click
@@ -55,66 +53,75 @@ def parse_parameters(name: str, given: Iterable[tuple[str, str]]) -> dict[str, o
     return parameters
 
 
-def run_notebook(
-    name: str, parameters: dict[str, object], folder: Path, figures: Path, store: bool, progress: bool, scratch: str
-) -> tuple[float, str]:
-    """Run a cleared copy of a notebook; move its figures to `figures` and the executed copy to `folder`.
+def run_notebook(name: str, parameters: dict[str, object], folder: Path, figures: Path, store: bool) -> bool:
+    """Run a cleared copy of a notebook; move its figures to `figures`, and the executed copy to `folder` or, to `store`, back.
 
-    Returns the seconds it took and the error in one line, or "". With an error no figure is touched, and the executed copy is
-    kept as NAME.failed.ipynb, which the line names. With `store` the executed copy replaces the notebook itself.
+    Says what it did in one line. With an error no figure is touched, and the executed copy is kept as NAME.failed.ipynb.
     """
     start, source, failed = time.perf_counter(), NOTEBOOKS / f"{name}.ipynb", folder / f"{name}.failed.ipynb"
-    made = Path(scratch, name)
-    cleared, executed = made.with_suffix(".cleared.ipynb"), made.with_suffix(".ipynb")
-    nbformat.write(_cleaned(nbformat.read(source, as_version=4), outputs=False), cleared)
-    if not store:
-        parameters = {**parameters, "output_dir": str(made)}
-    made.mkdir()
-    try:
+    with tempfile.TemporaryDirectory(prefix="csbp-", ignore_cleanup_errors=True) as scratch:
+        made = Path(scratch, name)
+        made.mkdir()
+        cleared, executed = made.with_suffix(".cleared.ipynb"), made.with_suffix(".ipynb")
+        nbformat.write(_cleaned(nbformat.read(source, as_version=4), outputs=False), cleared)
+        given = parameters if store else {**parameters, "output_dir": str(made)}
         quiet = ["--log-level=CRITICAL"]  # a kernel grumbles on the terminal when it is told to stop
-        papermill.execute_notebook(str(cleared), str(executed), parameters, progress_bar=progress, extra_arguments=quiet)
-    except Exception as error:  # whatever stops a notebook, the others go on
-        line = f"{getattr(error, 'ename', type(error).__name__)}: {getattr(error, 'evalue', error)}".splitlines()[0]
         failed.unlink(missing_ok=True)
-        if executed.exists():
-            replace_file(failed, executed.read_bytes())
-            line += f"; see {failed}"
-        return time.perf_counter() - start, line
-    for path in sorted(made.iterdir()):
-        replace_file(figures / path.name, path.read_bytes())
-    notebook = nbformat.reads(executed.read_text().replace(str(made), str(figures)), as_version=4)
+        try:
+            papermill.execute_notebook(
+                str(cleared), str(executed), given, progress_bar=sys.stderr.isatty(), extra_arguments=quiet
+            )
+        except Exception as error:  # whatever stops a notebook
+            line = f"{getattr(error, 'ename', type(error).__name__)}: {getattr(error, 'evalue', error)}".splitlines()[0]
+            if executed.exists():
+                replace_file(failed, executed.read_bytes())
+                line += f"; see {failed}"
+            print(f"{name} FAILED after {time.perf_counter() - start:.0f} s: {line}", file=sys.stderr)
+            return False
+        for path in sorted(made.iterdir()):
+            replace_file(figures / path.name, path.read_bytes())
+        notebook = nbformat.reads(executed.read_text().replace(str(made), str(figures)), as_version=4)
     target = source if store else folder / source.name
     replace_file(target, nbformat.writes(_cleaned(notebook, outputs=True)).encode() + b"\n")
-    failed.unlink(missing_ok=True)
-    return time.perf_counter() - start, ""
-
-
-def _worker() -> None:
-    """A worker leaves Ctrl-C to its parent, and does not outlive it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()  # type: ignore[union-attr]
+    where = "stored" if store else f"figures and numbers in {figures}, notebook in {folder}"
+    print(f"{name} done in {time.perf_counter() - start:.0f} s: {where}")
+    return True
 
 
 def _cleaned(notebook: nbformat.NotebookNode, outputs: bool) -> nbformat.NotebookNode:
     """Without papermill's, timing and machine metadata; without outputs and injected parameters too, if asked."""
     notebook.metadata.pop("papermill", None)
     notebook.metadata.get("language_info", {}).pop("version", None)
-    if not outputs:
-        notebook.cells = [cell for cell in notebook.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
-    for cell in notebook.cells:
-        for key in ("papermill", "execution", "scrolled", "collapsed"):
-            cell.metadata.pop(key, None)
-        if not cell.metadata.get("tags", [True]):
-            del cell.metadata["tags"]
+    tags = [cell.metadata.get("tags", []) for cell in notebook.cells]
+    for cell, tag in zip(notebook.cells, tags, strict=True):
+        cell.metadata = nbformat.NotebookNode(tags=tag) if tag else nbformat.NotebookNode()
         if cell.cell_type == "code" and not outputs:
             cell.outputs, cell.execution_count = [], None
+    if not outputs:
+        notebook.cells = [cell for cell, tag in zip(notebook.cells, tags, strict=True) if "injected-parameters" not in tag]
     return notebook
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(word, list(known), 1)
     return f" (did you mean {near[0]}?)" if near else ""
+
+
+def _run_all(commands: dict[str, list[str]], jobs: int) -> int:
+    """Each notebook in a process of its own, `jobs` at once, with a progress bar; returns how many failed."""
+    failures = 0
+    with ThreadPoolExecutor(jobs) as pool:
+        runs = {pool.submit(subprocess.run, line, capture_output=True, text=True): name for name, line in commands.items()}
+        try:
+            for run in tqdm(as_completed(runs), total=len(runs), desc="notebooks", disable=None):
+                done = run.result()
+                failures += done.returncode != 0
+                tqdm.write((done.stdout or done.stderr or f"{runs[run]} FAILED: exit code {done.returncode}").rstrip(),
+                           sys.stderr if done.returncode else sys.stdout)  # fmt: skip
+        except KeyboardInterrupt:  # which the running ones get, too
+            pool.shutdown(cancel_futures=True)
+            raise
+    return failures
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -144,35 +151,12 @@ def command(names: tuple[str, ...], parameter: tuple[tuple[str, str], ...], outp
     figures = {name: ROOT / str(parameters[name].pop("output_dir", folders[name].absolute())) for name in chosen}
     for folder in dict.fromkeys([*figures.values(), *folders.values()]):
         writable_folder(folder)
-
-    failures, own_bar = 0, len(chosen) == 1 and sys.stderr.isatty()
-    with (
-        tempfile.TemporaryDirectory(prefix="csbp-", ignore_cleanup_errors=True) as scratch,
-        ProcessPoolExecutor(min(jobs, len(chosen)), multiprocessing.get_context("spawn"), _worker) as pool,
-    ):
-        runs = {}
-        for name in chosen:
-            run = pool.submit(run_notebook, name, parameters[name], folders[name], figures[name], store, own_bar, scratch)
-            runs[run] = name
-        try:
-            for run in tqdm(as_completed(runs), total=len(runs), desc="notebooks", disable=True if own_bar else None):
-                name = runs[run]
-                try:
-                    seconds, error = run.result()
-                except Exception as crash:  # the process died: out of memory, killed
-                    seconds, error = 0.0, f"{type(crash).__name__}: {crash}"
-                failures += bool(error)
-                if error:
-                    tqdm.write(f"{name} FAILED after {seconds:.0f} s: {error}", sys.stderr)
-                else:
-                    where = "stored" if store else f"figures and numbers in {figures[name]}, notebook in {folders[name]}"
-                    tqdm.write(f"{name} done in {seconds:.0f} s: {where}")
-        except KeyboardInterrupt:
-            for worker in multiprocessing.active_children():
-                worker.kill()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return 1 if failures else 0
+    if len(chosen) == 1:
+        (name,) = chosen
+        return 0 if run_notebook(name, parameters[name], folders[name], figures[name], store) else 1
+    options = [word for pair in parameter for word in ("-p", *pair)] + (["--output", output] if output else [])
+    line = [sys.executable, "-m", "csbp_core.run", *options, *(["--store"] if store else [])]
+    return 1 if _run_all({name: [*line, "--", name] for name in chosen}, jobs) else 0
 
 
 def main() -> None:

@@ -50,7 +50,8 @@ BAD = [
 def test_bad_input_is_one_line_exit_code_2_and_nothing_written(arguments, line, monkeypatch, capsys, tmp_path):
     output = [] if "--store" in arguments else ["--output", str(tmp_path / "out")]
     monkeypatch.setattr(sys, "argv", ["csbp-run", *output, *arguments])
-    monkeypatch.setattr(run, "ProcessPoolExecutor", None)  # nothing may start
+    monkeypatch.setattr(run, "run_notebook", None)  # nothing may start
+    monkeypatch.setattr(run, "_run_all", None)
     with pytest.raises(SystemExit) as stop:
         run.main()
     printed = capsys.readouterr()
