@@ -11,31 +11,6 @@ from .checks import check, check_choice
 Number = float | Tensor
 
 
-class _CrossEntropy(torch.autograd.Function):
-    """softplus(u) - I u elementwise, for a target I <= 1/2 (else it cancels), with derivative sigmoid(u) - I; I is constant."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(u, target):
-        return F.softplus(u, threshold=40.0) - target * u
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        ctx.save_for_backward(*inputs)
-        ctx.save_for_forward(*inputs)
-
-    @staticmethod
-    def backward(ctx, grad):
-        u, target = ctx.saved_tensors
-        return grad * (torch.sigmoid(u) - target), None
-
-    @staticmethod
-    def jvp(ctx, tangent, _):
-        u, target = ctx.saved_tensors
-        return tangent * (torch.sigmoid(u) - target)
-
-
 def chaotic_loss(
     h: Tensor, z: Number, I0: Number = 0.65, scale: float = 10.0, reduction: str = "mean", literal: bool = False
 ) -> Tensor:
@@ -78,7 +53,8 @@ def chaotic_loss(
         return loss if reduction == "none" else getattr(loss, reduction)()
     I0 = torch.as_tensor(I0, dtype=torch.float64) if not isinstance(I0, Tensor) else I0
     flip = cast(1 - 2 * (I0 > 0.5).to(h.dtype))  # log s and log(1 - s) change places, and the target is at most 1/2
-    loss = _CrossEntropy.apply(h * (flip / scale), cast(torch.minimum(I0, 1 - I0)))
+    u = h * (flip / scale)
+    loss = F.softplus(u, threshold=40.0) - cast(torch.minimum(I0, 1 - I0)) * u
     z = cast(z)
     if z.dim():
         loss, z = z * loss, cast(1.0)
@@ -86,14 +62,9 @@ def chaotic_loss(
 
 
 def critical_z(
-    lambda_max: float,
-    lr: float,
-    momentum: float = 0.0,
-    I0: float = 0.65,
-    scale: float = 10.0,
-    reduction: str = "sum",
+    lambda_max: float, lr: float, momentum: float = 0.0, I0: float = 0.65, scale: float = 10.0, reduction: str = "sum",
     numel: int | None = None,
-) -> float:
+) -> float:  # fmt: skip
     """The strength z at which gradient descent on the chaotic loss of a linear layer starts to period-double.
 
         z_c = 2 (1 + momentum) scale**2 / (lr * c * I0 (1 - I0) * lambda_max(X^T X)),   c = 1 (sum) or 1 / numel (mean)

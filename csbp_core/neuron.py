@@ -82,7 +82,7 @@ class _LIF(torch.autograd.Function):
 
     @staticmethod
     def forward(x, decay, v_threshold, gamma, detach_reset, compiled):
-        return _run(_forward, compiled, x, decay, v_threshold)
+        return _run(_forward, compiled, x.detach(), decay, v_threshold)
 
     @staticmethod
     def setup_context(ctx, inputs, output):

@@ -16,13 +16,14 @@ from .loss import chaotic_loss
 
 Read = str | Callable[[nn.Module, tuple, Any], Tensor]
 MEASURE_EVERY = 20  # calls from one measurement for `report` to the next
+_functorch = cast(Any, torch._C._functorch)
 
 
 def _find(model: nn.Module, layers: Any) -> dict[str, nn.Module]:
     while isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel) or hasattr(model, "_orig_mod"):
-        model = model._orig_mod if hasattr(model, "_orig_mod") else model.module  # type: ignore[assignment]
+        model = cast(nn.Module, model._orig_mod if hasattr(model, "_orig_mod") else model.module)
     modules, chosen = dict(model.named_modules(remove_duplicate=False)), dict[str, nn.Module]()
-    for want in [layers] if isinstance(layers, str | type | nn.Module) else layers:
+    for want in [layers] if isinstance(layers, str | type | nn.Module) or not hasattr(layers, "__iter__") else layers:
         if isinstance(want, str):
             found = [name for name in modules if name and fnmatchcase(name, want)]
         else:
@@ -31,7 +32,9 @@ def _find(model: nn.Module, layers: Any) -> dict[str, nn.Module]:
             near = difflib.get_close_matches(want, modules, 3, 0.4) if isinstance(want, str) else []
             names = ", ".join(near or [name for name in modules if name][:20])
             raise ValueError(f"no layer {want!r} in {type(model).__name__}: {'did you mean' if near else 'it has'} {names}")
-        chosen |= {name: modules[name] for name in found if modules[name] not in chosen.values()}
+        for name in found:
+            if modules[name] not in chosen.values():  # a module may have several names
+                chosen[name] = modules[name]
     if not chosen:
         raise ValueError("layers is empty: must be names, globs, modules or types")
     return chosen
@@ -50,7 +53,7 @@ class _Layer:
 
     def __init__(self, name: str, read: Read = "output", z: float = 0.0) -> None:
         self.name, self.read, self.z_start, self.active = name, read, z, False
-        self.records: list[Tensor] = []
+        self.records: list[tuple[Tensor, int | None]] = []  # h, and its version: writing in place changes that
         self.blind = ""  # why a run since the last call left no record
         self.measured: dict[str, Any] = {}
 
@@ -60,15 +63,15 @@ class _Layer:
     def __call__(self, module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
         if not self.active:
             return
-        if not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1:
+        compiling = torch.compiler.is_compiling()
+        if not compiling and torch._C._current_graph_task_id() != -1:
             return  # a checkpointed layer, run again in the backward pass
         if not (module.training and torch.is_grad_enabled()):
             self.blind = "no_grad" if module.training else "eval"
             return
         inputs = args or tuple(kwargs.values())
-        h: Any
         if callable(self.read):
-            h = self.read(module, inputs, output)
+            h: Any = self.read(module, inputs, output)
         elif self.read == "membrane":
             h = _membrane(module, output)
         else:
@@ -79,26 +82,26 @@ class _Layer:
             raise ValueError(
                 f"layer {self.name!r} ({type(module).__name__}) has no {self.read} that is a float tensor: {advice}"
             )
-        self.records.append(h)
+        self.records.append((h, None if compiling else h._version))
 
-    def take(self) -> list[Tensor]:
-        """The records since the last call, forgotten here; ValueError, one line, if they cannot be trained on."""
-        records, blind, self.records, self.blind = self.records, self.blind, [], ""
+    def usable(self, records: list[tuple[Tensor, int | None]], blind: str) -> list[Tensor]:
+        """The recorded h; ValueError, one line that says what to do, if the loss cannot be trained on them."""
         if not self.active or not torch.is_grad_enabled() or (not records and blind == "eval"):
             return []
-        problem, functorch = "", cast(Any, torch._C._functorch)
-        level = functorch.maybe_current_level() or 0
+        problem, level, hs = "", _functorch.maybe_current_level() or 0, [h for h, _ in records]
         if not records and blind:
             problem = "ran under no_grad: with checkpoint() set use_reentrant=False"
         elif not records:
             problem = "did not run in training mode since the last call: run the model first; attach before torch.compile"
-        elif any(functorch.is_dead_tensor_wrapper(h) or functorch.maybe_get_level(h) > level for h in records):
+        elif any(_functorch.is_dead_tensor_wrapper(h) or _functorch.maybe_get_level(h) > level for h in hs):
             problem = "ran inside vmap or torch.func.grad: call the chaotic loss inside the transformed function, too"
-        elif not all(h.requires_grad or functorch.is_functorch_wrapped_tensor(h) for h in records):
+        elif not all(h.requires_grad or _functorch.is_functorch_wrapped_tensor(h) for h in hs):
             problem = f"gave {self.read} without a gradient: nothing before it is trained; unfreeze that, or read another layer"
+        elif any(version is not None and h._version != version for h, version in records):
+            problem = f"had its {self.read} changed in place after it ran: set inplace=False in what follows"
         if problem:
             raise ValueError(f"layer {self.name!r} {problem}")
-        return records
+        return hs
 
 
 class ChaoticLoss:
@@ -123,20 +126,15 @@ class ChaoticLoss:
     """
 
     def __init__(
-        self,
-        z: float,
-        beta: float = 1.0,
-        I0: float = 0.65,
-        scale: float = 10.0,
-        reduction: str = "mean",
-        clamp: tuple[float, float] | None = None,
-        cutoff: float = 0.0,
-    ) -> None:
+        self, z: float, beta: float = 1.0, I0: float = 0.65, scale: float = 10.0, reduction: str = "mean",
+        clamp: tuple[float, float] | None = None, cutoff: float = 0.0,
+    ) -> None:  # fmt: skip
         allowed = {"z": "[0, inf)", "beta": "(0, 1]", "I0": "(0, 1)", "scale": "(0, inf)", "cutoff": "[0, inf)"}
         for name, value in {"z": z, "beta": beta, "I0": I0, "scale": scale, "cutoff": cutoff}.items():
             check(name, value, allowed[name], scalar=True)
         check_choice("reduction", reduction, ("mean", "sum"))
-        if clamp is not None and not (len(clamp) == 2 and clamp[0] < clamp[1]):
+        ends = clamp if isinstance(clamp, tuple | list) else ()
+        if clamp is not None and not (len(ends) == 2 and all(isinstance(e, float | int) for e in ends) and ends[0] < ends[1]):
             raise ValueError(f"clamp = {clamp!r}: must be (low, high) with low < high, or None")
         self.z_start, self.beta, self.I0, self.scale, self.cutoff = (
             float(z),
@@ -166,8 +164,8 @@ class ChaoticLoss:
         if z is not None:
             check("z", z, "[0, inf)", scalar=True)
         chosen = _find(model, layers)
-        for name in chosen:
-            if any((name, read) == (layer.name, layer.read) for layer in self.layers):
+        for name, module in chosen.items():
+            if any(hook in self.layers and hook.read == read for hook in module._forward_hooks.values()):
                 raise ValueError(f"layer {name!r} is attached already: remove() first, or read something else")
         for name, module in chosen.items():
             self.layers.append(_Layer(name, read, self.z_start if z is None else float(z)))
@@ -175,7 +173,7 @@ class ChaoticLoss:
         self._activate()
         return self
 
-    def remove(self) -> None:
+    def remove(self, *_: object) -> None:
         """Take the hooks out of the model and forget its layers."""
         for handle in self._handles:
             handle.remove()
@@ -184,8 +182,7 @@ class ChaoticLoss:
     def __enter__(self) -> ChaoticLoss:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.remove()
+    __exit__ = remove
 
     @property
     def z(self) -> float:
@@ -217,38 +214,41 @@ class ChaoticLoss:
             raise ValueError("no layers: attach(model, layers) comes before the first call")
         total, measure = torch.zeros(()), self.calls % MEASURE_EVERY == 0
         self.calls += 1
-        for layer, records in [(layer, layer.take()) for layer in self.layers]:
-            z, numel = self.z_at(self.steps, layer.z_start), sum(h.numel() for h in records)
-            if measure and records:
+        taken = [(layer, layer.records, layer.blind) for layer in self.layers]
+        for layer in self.layers:
+            layer.records, layer.blind = [], ""
+        for layer, records, blind in taken:
+            hs, z = layer.usable(records, blind), self.z_at(self.steps, layer.z_start)
+            if measure and hs and not any(_functorch.is_functorch_wrapped_tensor(h) for h in hs):
                 layer.measured = {"step": self.steps, "z": z, "s": [], "chaos": [], "rest": []}
-                records = [self._measure(h, layer.measured) for h in records]
-            for h in records:
+                hs = [self._measure(h, layer.measured, version is None) for h, version in records]
+            numel = sum(h.numel() for h in hs)
+            for h in hs:
                 h = h if self.clamp is None else h.clamp(*self.clamp)
                 loss = chaotic_loss(h, z, self.I0, self.scale, self.reduction)
                 total = total.to(loss) + (loss * (h.numel() / numel) if self.reduction == "mean" else loss)
         return total
 
-    def _measure(self, h: Tensor, into: dict[str, Any]) -> Tensor:
+    def _measure(self, h: Tensor, into: dict[str, Any], compiled: bool) -> Tensor:
         """Pass `h` on; the backward pass leaves the norms of its two gradients, the chaotic loss's and the rest's, behind."""
-        with torch.no_grad():
-            into["s"].append(torch.sigmoid(h.float() / self.scale).mean())
+        into["s"].append(torch.sigmoid(h.detach().float() / self.scale).mean())
         own: list[Tensor] = []
         twin = h.view_as(h)
 
         def split(grad: Tensor) -> None:
-            into["rest"].append((grad - own.pop()).float().norm())
+            into["rest"].append((grad - own.pop() if own else grad).float().norm())
 
         def keep(grad: Tensor) -> None:
             own.append(grad)
             into["chaos"].append(grad.float().norm())
 
-        if h.requires_grad:
+        if not compiled:  # what follows inside a compiled graph sends its gradient past h
             twin.register_hook(keep)
             h.register_hook(split)
         return twin
 
     def report(self, critical_z: Mapping[str, float] | None = None) -> dict[str, dict[str, Any]]:
-        """What the chaotic loss does to each layer, from the last measured call (every 20th, and the first).
+        """What the chaotic loss does to each layer, from the last measured call (the first and every 20th).
 
         Per layer: `step`, `z`, `mean_s` (it is pulled to `I0`), and `gradient_share`, the chaotic loss's part c / (c + r) in
         the norms of the gradients that reach h, c its own and r of all other losses. With `critical_z`, a mapping from layer
@@ -272,19 +272,17 @@ class ChaoticLoss:
     def state_dict(self) -> dict[str, Any]:
         """All that a resumed training needs; restore it with `load_state_dict` after `attach`."""
         names = ("z_start", "beta", "I0", "scale", "reduction", "clamp", "cutoff", "steps", "calls")
-        return {name: getattr(self, name) for name in names} | {"layers": [(one.name, one.z_start) for one in self.layers]}
+        layers = [(one.name, one.read if isinstance(one.read, str) else "function", one.z_start) for one in self.layers]
+        return {name: getattr(self, name) for name in names} | {"layers": layers}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where `state_dict` was taken. Raises ValueError if other layers are attached."""
-        state = dict(state)
-        layers = state.pop("layers")
-        if [name for name, _ in layers] != [layer.name for layer in self.layers]:
-            raise ValueError(
-                f"state of layers {[name for name, _ in layers]}: attached are {[one.name for one in self.layers]}"
-            )
-        for layer, (_, z_start) in zip(self.layers, layers, strict=True):
+        theirs, ours = ([tuple(one[:2]) for one in side["layers"]] for side in (state, self.state_dict()))
+        if theirs != ours:
+            raise ValueError(f"state of layers {theirs}: attached are {ours}")
+        for layer, (_, _, z_start) in zip(self.layers, state["layers"], strict=True):
             layer.z_start = z_start
-        vars(self).update(state)
+        vars(self).update({name: value for name, value in state.items() if name != "layers"})
         self._activate()
 
     def __repr__(self) -> str:

@@ -25,24 +25,11 @@ class SingleNeuronRun(NamedTuple):
 
 
 def train_single_neuron(
-    method: str = "csbp",
-    epochs: int = 4000,
-    w0: ArrayLike = 0.5,
-    b0: ArrayLike = 0.5,
-    lr: ArrayLike | None = None,
-    z: ArrayLike = 10.0,
-    beta: ArrayLike = 0.9995,
-    I0: ArrayLike = 0.65,
-    x: float = 1.0,
-    target: float = 0.0,
-    time_steps: int = 20,
-    rate_steps: int = 10,
-    decay: float = 0.2,
-    v_threshold: float = 1.0,
-    gamma: float = 1.0,
-    dtype: torch.dtype = torch.float32,
-    literal: bool = True,
-) -> SingleNeuronRun:
+    method: str = "csbp", epochs: int = 4000, w0: ArrayLike = 0.5, b0: ArrayLike = 0.5, lr: ArrayLike | None = None,
+    z: ArrayLike = 10.0, beta: ArrayLike = 0.9995, I0: ArrayLike = 0.65, x: float = 1.0, target: float = 0.0,
+    time_steps: int = 20, rate_steps: int = 10, decay: float = 0.2, v_threshold: float = 1.0, gamma: float = 1.0,
+    dtype: torch.dtype = torch.float32, literal: bool = True,
+) -> SingleNeuronRun:  # fmt: skip
     """Train a spiking neuron's weight and bias by gradient descent on the BP loss, plus the chaotic loss for "csbp".
 
         h = w x + b,   out = sum_t k_t / rate_steps,   loss = (out - target)**2 [+ chaotic_loss(h, z, I0, scale=1)],   z *= beta
