@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -9,6 +11,7 @@ from torch.nn import functional as F
 from .checks import check, check_choice
 
 Number = float | Tensor
+HALF = (torch.float16, torch.bfloat16)
 
 
 def chaotic_loss(
@@ -41,24 +44,30 @@ def chaotic_loss(
     if not isinstance(h, Tensor) or not h.is_floating_point() or h.numel() == 0:
         got = f"{h.dtype} {tuple(h.shape)}" if isinstance(h, Tensor) else type(h).__name__
         raise ValueError(f"h = {got}: must be a floating point tensor that is not empty")
-    if h.dtype in (torch.float16, torch.bfloat16):
-        h = h.float()
+    if not literal:
+        return unchecked_loss(h, z, I0, scale, reduction)
+    h = h.float() if h.dtype in HALF else h
+    s = torch.sigmoid(h / scale)
+    loss = _cast(-z, h) * (_cast(I0, h) * torch.log(s) + _cast(1 - I0, h) * torch.log(1 - s))
+    return loss if reduction == "none" else getattr(loss, reduction)()
 
-    def cast(value: Number) -> Tensor:
-        return torch.as_tensor(value, dtype=h.dtype, device=h.device)
 
-    if literal:
-        s = torch.sigmoid(h / scale)
-        loss = cast(-z) * (cast(I0) * torch.log(s) + cast(1 - I0) * torch.log(1 - s))
-        return loss if reduction == "none" else getattr(loss, reduction)()
-    I0 = torch.as_tensor(I0, dtype=torch.float64) if not isinstance(I0, Tensor) else I0
-    flip = cast(1 - 2 * (I0 > 0.5).to(h.dtype))  # log s and log(1 - s) change places, and the target is at most 1/2
+def unchecked_loss(h: Tensor, z: Number, I0: Number, scale: float, reduction: str) -> Tensor:
+    """The stable form: softplus(u) - I u with a target I of at most 1/2, else it cancels; there log s and log(1 - s) swap."""
+    h = h.float() if h.dtype in HALF else h
+    if isinstance(I0, Tensor):
+        flip, target = _cast(1 - 2 * (I0 > 0.5).to(h.dtype), h), _cast(torch.minimum(I0, 1 - I0), h)
+    else:
+        flip, target = (-1.0, 1 - I0) if I0 > 0.5 else (1.0, I0)
     u = h * (flip / scale)
-    loss = F.softplus(u, threshold=40.0) - cast(torch.minimum(I0, 1 - I0)) * u
-    z = cast(z)
-    if z.dim():
-        loss, z = z * loss, cast(1.0)
-    return z * (loss if reduction == "none" else getattr(loss, reduction)())
+    loss = F.softplus(u, threshold=40.0) - target * u
+    if isinstance(z, Tensor) and z.dim():
+        loss, z = _cast(z, h) * loss, 1.0
+    return _cast(z, h) * (loss if reduction == "none" else getattr(loss, reduction)())
+
+
+def _cast(value: Any, like: Tensor) -> Any:
+    return value.to(like) if isinstance(value, Tensor) else value
 
 
 def critical_z(

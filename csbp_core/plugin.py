@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import math
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .checks import check, check_choice
-from .loss import chaotic_loss
+from .loss import unchecked_loss
 
 Read = str | Callable[[nn.Module, tuple, Any], Tensor]
 MEASURE_EVERY = 20  # calls from one measurement for `report` to the next
@@ -212,7 +213,7 @@ class ChaoticLoss:
         """The loss of all that the layers gave since the last call: a scalar, float32 for half-precision layers."""
         if not self.layers:
             raise ValueError("no layers: attach(model, layers) comes before the first call")
-        total, measure = torch.zeros(()), self.calls % MEASURE_EVERY == 0
+        losses, measure = list[Tensor](), self.calls % MEASURE_EVERY == 0
         self.calls += 1
         taken = [(layer, layer.records, layer.blind) for layer in self.layers]
         for layer in self.layers:
@@ -222,12 +223,11 @@ class ChaoticLoss:
             if measure and hs and not any(_functorch.is_functorch_wrapped_tensor(h) for h in hs):
                 layer.measured = {"step": self.steps, "z": z, "s": [], "chaos": [], "rest": []}
                 hs = [self._measure(h, layer.measured, version is None) for h, version in records]
-            numel = sum(h.numel() for h in hs)
-            for h in hs:
+            if hs:
+                h = hs[0] if len(hs) == 1 else torch.cat([h.flatten() for h in hs])
                 h = h if self.clamp is None else h.clamp(*self.clamp)
-                loss = chaotic_loss(h, z, self.I0, self.scale, self.reduction)
-                total = total.to(loss) + (loss * (h.numel() / numel) if self.reduction == "mean" else loss)
-        return total
+                losses.append(unchecked_loss(h, z, self.I0, self.scale, self.reduction))
+        return functools.reduce(lambda total, loss: total + loss.to(total), losses) if losses else torch.zeros(())
 
     def _measure(self, h: Tensor, into: dict[str, Any], compiled: bool) -> Tensor:
         """Pass `h` on; the backward pass leaves the norms of its two gradients, the chaotic loss's and the rest's, behind."""

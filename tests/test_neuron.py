@@ -98,7 +98,7 @@ def test_a_compiler_that_fails_is_done_without(monkeypatch):
 
 def test_auto_compiles_large_trainings_only(monkeypatch):
     asked = []
-    monkeypatch.setattr(neuron, "_run", lambda kernel, compiled, *args: (asked.append(compiled), kernel(*args))[1])
+    monkeypatch.setattr(neuron, "_run", lambda kernel, _, compiled, *args: (asked.append(compiled), kernel(*args))[1])
     large = torch.randn(4, 2**16)
     for x in (large, large[:, :10], large.bfloat16()):
         LIF()(x.clone().requires_grad_())
