@@ -36,8 +36,7 @@ class Spike(torch.autograd.Function):
         return grad.clone() * (1 / gamma.item() ** 2 * (gamma.item() - u.abs()).clamp(min=0)), None
 
 
-def document(x):
-    """What the document's LIFSpike and ZIF do and keep."""
+def document(x):  # does and keeps what LIFSpike and ZIF do
     v, spikes = 0, []
     for x_t in x:
         v = v * 0.5 + x_t
