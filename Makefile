@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 NOTEBOOKS := $(basename $(notdir $(wildcard notebooks/*.ipynb)))
 
-.PHONY: figures test lab notebooks bench clean $(NOTEBOOKS)
+.PHONY: figures test lab notebooks bench study clean $(NOTEBOOKS)
 
 figures: $(READY)  ## every notebook on all cores, figures and numbers into images/
 	$(BIN)/csbp-run all -p output_dir images
@@ -15,7 +15,7 @@ $(NOTEBOOKS): $(READY)  ## one notebook, for example `make 02_single_neuron_csbp
 test: $(READY)  ## lint, types, unit tests, and every stored notebook against its own outputs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy csbp_core
+	$(BIN)/mypy csbp_core study
 	$(BIN)/pytest -n auto --dist loadfile --nbval --nbval-current-env --nbval-cell-timeout=300
 
 lab: $(READY)  ## open the notebooks
@@ -27,8 +27,11 @@ notebooks: $(READY)  ## refresh the stored executed notebooks
 bench: $(READY)  ## speed, into tests/benchmarks/results.json and the README's table
 	$(BIN)/pytest -q tests/benchmarks/bench_*.py --benchmark-only --benchmark-json=/dev/null
 
+study: $(READY)  ## the long experiment behind notebook 08, into study/results.json; goes on where it was stopped
+	$(BIN)/snakemake -s study/Snakefile --cores all --quiet rules
+
 clean:  ## what can be made again
-	rm -rf .venv runs *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf .venv runs .snakemake *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(READY): requirements.txt pyproject.toml

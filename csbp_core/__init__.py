@@ -3,6 +3,7 @@
 from . import dynamics as dynamics
 from .loss import chaotic_loss as chaotic_loss
 from .loss import critical_z as critical_z
+from .lyapunov import largest_lyapunov as largest_lyapunov
 from .neuron import LIF as LIF
 from .neuron import lif_step as lif_step
 from .plugin import ChaoticLoss as ChaoticLoss

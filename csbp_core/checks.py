@@ -1,19 +1,14 @@
 """Bad input gets one line: the parameter, its value and what is allowed."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
 
 
 def check(name: str, value: Any, allowed: str, *, integer: bool = False, scalar: bool = False) -> None:
-    """Refuse a number, or an array holding one, that lies outside an interval written as in maths, `"(0, 1]"`.
-
-    Raises ValueError, one line naming the first offender; so do text, booleans, NaN, [], and arrays for an integer or `scalar`.
-    """
+    """Raise a one-line ValueError for a number, also in an array, outside an interval "(0, 1]", for NaN, text, booleans, []."""
     if hasattr(value, "detach"):
-        value = value.detach().cpu().double().numpy() if value.is_floating_point() else value.cpu().numpy()
+        value = value.detach().cpu().double().numpy() if value.is_floating_point() else value.detach().cpu().numpy()
     must = f"must be {'an integer' if integer else 'a number'} in {allowed}"
     try:
         numbers = np.asarray(value)
@@ -27,9 +22,8 @@ def check(name: str, value: Any, allowed: str, *, integer: bool = False, scalar:
     inside = (numbers >= low) if allowed[0] == "[" else (numbers > low)
     inside &= (numbers <= high) if allowed[-1] == "]" else (numbers < high)
     if not inside.all():
-        where = tuple(int(i) for i in np.argwhere(~inside)[0])
-        index = f"[{', '.join(map(str, where))}]" if where else ""
-        raise ValueError(f"{name}{index} = {numbers[where].item()!r}: {must}")
+        index = np.argwhere(~inside)[0].tolist()  # [] for a single number
+        raise ValueError(f"{name}{index or ''} = {numbers[tuple(index)].item()!r}: {must}")
 
 
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional as F
 
 from .checks import check, check_choice
 
 Number = float | Tensor
-HALF = (torch.float16, torch.bfloat16)
+LINEAR = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
 
 
 def chaotic_loss(
@@ -46,24 +49,26 @@ def chaotic_loss(
         raise ValueError(f"h = {got}: must be a floating point tensor that is not empty")
     if not literal:
         return unchecked_loss(h, z, I0, scale, reduction)
-    h = h.float() if h.dtype in HALF else h
+    h = _float(h)
     s = torch.sigmoid(h / scale)
     loss = _cast(-z, h) * (_cast(I0, h) * torch.log(s) + _cast(1 - I0, h) * torch.log(1 - s))
     return loss if reduction == "none" else getattr(loss, reduction)()
 
 
 def unchecked_loss(h: Tensor, z: Number, I0: Number, scale: float, reduction: str) -> Tensor:
-    """The stable form: softplus(u) - I u with a target I of at most 1/2, else it cancels; there log s and log(1 - s) swap."""
-    h = h.float() if h.dtype in HALF else h
+    """The stable form, which is the library's; it cancels for a target below 1/2, so there log s and log(1 - s) swap."""
+    h, each = _float(h), isinstance(z, Tensor) and z.dim() > 0
     if isinstance(I0, Tensor):
-        flip, target = _cast(1 - 2 * (I0 > 0.5).to(h.dtype), h), _cast(torch.minimum(I0, 1 - I0), h)
+        flip, target = _cast(2 * (I0 >= 0.5).to(h.dtype) - 1, h), _cast(torch.maximum(I0, 1 - I0), h)
     else:
-        flip, target = (-1.0, 1 - I0) if I0 > 0.5 else (1.0, I0)
-    u = h * (flip / scale)
-    loss = F.softplus(u, threshold=40.0) - target * u
-    if isinstance(z, Tensor) and z.dim():
-        loss, z = _cast(z, h) * loss, 1.0
-    return _cast(z, h) * (loss if reduction == "none" else getattr(loss, reduction)())
+        flip, target = 1.0 if I0 >= 0.5 else -1.0, h.new_full((), max(I0, 1 - I0))
+    u, target = torch.broadcast_tensors(h * (flip / scale), target)
+    loss = _cast(z, h) * F.binary_cross_entropy_with_logits(u, target, reduction="none" if each else reduction)
+    return getattr(loss, reduction)() if each and reduction != "none" else loss
+
+
+def _float(h: Tensor) -> Tensor:
+    return h.float() if h.dtype in (torch.float16, torch.bfloat16) else h
 
 
 def _cast(value: Any, like: Tensor) -> Any:
@@ -79,8 +84,7 @@ def critical_z(
         z_c = 2 (1 + momentum) scale**2 / (lr * c * I0 (1 - I0) * lambda_max(X^T X)),   c = 1 (sum) or 1 / numel (mean)
 
     Args:
-        lambda_max: largest eigenvalue of X^T X; X holds a row of inputs per sample and position, and a column of ones
-            for the bias. Example 1 has X = [1, 1], so 2.
+        lambda_max: of `largest_eigenvalue`; Example 1 has X = [1, 1], so 2.
         lr, momentum: of the gradient descent, lr > 0, momentum in [0, 1).
         I0, scale, reduction: of `chaotic_loss`.
         numel: for "mean", the number of all elements of h that the mean runs over.
@@ -93,8 +97,29 @@ def critical_z(
     check("momentum", momentum, "[0, 1)", scalar=True)
     check("I0", I0, "(0, 1)", scalar=True)
     check_choice("reduction", reduction, ("sum", "mean"))
-    c = 1.0
     if reduction == "mean":
         check("numel", numel, "[1, inf)", integer=True)
-        c = 1.0 / (numel or 1)
+    c = 1.0 / numel if numel and reduction == "mean" else 1.0
     return 2 * (1 + momentum) * scale**2 / (lr * c * I0 * (1 - I0) * lambda_max)
+
+
+def largest_eigenvalue(layer: nn.Module, inputs: Iterable[Tensor]) -> float:
+    """lambda_max(X^T X) of a linear or convolutional layer, to 1e-6, by power iteration through the layer itself.
+
+    X has a row of inputs per sample and position of all `inputs` (shaped as the layer takes them), and a column of ones for
+    the bias, if there is one. One output channel is enough: X is the same for all, unless they come in groups.
+    """
+    layer, channels = copy.deepcopy(layer), None if getattr(layer, "groups", 1) > 1 else 1
+    layer._forward_hooks.clear()  # these runs are nobody's business
+    weights = {name: p[:channels] for name in ("weight", "bias") if (p := getattr(layer, name)) is not None}
+    v = [torch.linspace(0.5, 1.5, p.numel(), dtype=p.dtype, device=p.device).view(p.shape) for p in weights.values()]
+    estimate, inputs = 0.0, [x.detach() for x in inputs]
+    for _ in range(1000):
+        norm = sum(float(part.square().sum()) for part in v) ** 0.5
+        if abs(norm - estimate) <= 1e-7 * norm:
+            break
+        estimate, v = norm, [(part / norm).requires_grad_() for part in v]
+        with torch.enable_grad():
+            h = [functional_call(layer, dict(zip(weights, v, strict=True)), x) for x in inputs]
+            v = list(torch.autograd.grad(sum(part.square().sum() / 2 for part in h), v))
+    return norm

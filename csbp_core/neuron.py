@@ -41,8 +41,7 @@ def lif_step(
 
 def _forward(x: Tensor, decay: float, v_threshold: float) -> tuple[Tensor, Tensor, Tensor]:
     """Spikes and potentials before the reset, [T, N, *], and the potential after the last, rounded as by `lif_step`."""
-    v, k = torch.zeros_like(x[0]), torch.zeros_like(x[0])
-    v_seq, spikes = [], []
+    v, k, v_seq, spikes = torch.zeros_like(x[0]), torch.zeros_like(x[0]), [], []
     for x_t in x.unbind(0):
         v = torch.addcmul(x_t, v * decay, 1 - k)
         k = (v - v_threshold > 0).to(x.dtype)
@@ -51,49 +50,34 @@ def _forward(x: Tensor, decay: float, v_threshold: float) -> tuple[Tensor, Tenso
     return torch.stack(spikes), torch.stack(v_seq), v * (1 - k)
 
 
+def _forward_in_place(x: Tensor, decay: float, v_threshold: float) -> tuple[Tensor, Tensor, Tensor]:
+    """`_forward` without temporaries, faster where nothing compiles it."""
+    spikes, v_seq = (torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(2))
+    v_seq[0] = x[0]
+    for t in range(len(x)):
+        if t:
+            torch.mul(v_seq[t - 1], decay, out=v_seq[t]).mul_(1 - spikes[t - 1]).add_(x[t])
+        torch.sub(v_seq[t], v_threshold, out=spikes[t]).gt_(0)
+    return spikes, v_seq, v_seq[-1] * (1 - spikes[-1])
+
+
 def _backward(v_seq, d_spikes, d_v_seq, d_v, decay, v_threshold, gamma, detach_reset) -> Tensor:
     """Backward through time: dL/dx from the gradients of what `_forward` returns; spikes and surrogates are made again."""
     d_x, d_reset = [], torch.zeros_like(v_seq[0]) if d_v is None else d_v  # d_reset: of the potential after a step's reset
     for t in reversed(range(len(v_seq))):
         u = v_seq[t] - v_threshold
         d_spike = d_spikes[t] if detach_reset else torch.addcmul(d_spikes[t], d_reset, v_seq[t], value=-1)
-        surrogate = (gamma - u.abs()).clamp(min=0)
-        d = torch.addcmul(d_reset.masked_fill(u > 0, 0), surrogate, d_spike, value=1 / gamma**2)
-        d_x.append(d if d_v_seq is None else d + d_v_seq[t])
-        d_reset = d_x[-1] * decay
+        through = d_reset.masked_fill(u > 0, 0)
+        d = torch.addcmul(through, u.abs_().neg_().add_(gamma).clamp(min=0), d_spike, value=1 / gamma**2)
+        d_x.append(d if d_v_seq is None else d.add_(d_v_seq[t]))
+        d_reset = d * decay
     return torch.stack(d_x[::-1])
-
-
-def _forward_in_place(x: Tensor, decay: float, v_threshold: float) -> tuple[Tensor, Tensor, Tensor]:
-    """`_forward` without temporaries, faster where nothing compiles it."""
-    spikes, v_seq = (torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(2))
-    for t, x_t in enumerate(x.unbind(0)):
-        if t:
-            torch.mul(v_seq[t - 1], decay, out=v_seq[t]).mul_(1 - spikes[t - 1]).add_(x_t)
-        else:
-            v_seq[0] = x_t
-        torch.sub(v_seq[t], v_threshold, out=spikes[t]).gt_(0)
-    return spikes, v_seq, v_seq[-1] * (1 - spikes[-1])
-
-
-def _backward_in_place(v_seq, d_spikes, d_v_seq, d_v, decay, v_threshold, gamma, detach_reset) -> Tensor:
-    """`_backward`, the same."""
-    d_x, d_reset = torch.empty_like(v_seq), torch.zeros_like(v_seq[0]) if d_v is None else d_v.clone()
-    for t in reversed(range(len(v_seq))):
-        u = v_seq[t] - v_threshold
-        d_spike = d_spikes[t] if detach_reset else torch.addcmul(d_spikes[t], d_reset, v_seq[t], value=-1)
-        d_reset.masked_fill_(u > 0, 0)
-        torch.mul(u.abs_().neg_().add_(gamma).clamp_(min=0).mul_(1 / gamma**2), d_spike, out=d_x[t]).add_(d_reset)
-        if d_v_seq is not None:
-            d_x[t] += d_v_seq[t]
-        torch.mul(d_x[t], decay, out=d_reset)
-    return d_x
 
 
 _compiled, _failed = functools.cache(functools.partial(torch.compile, dynamic=True)), set[Callable]()
 
 
-def _run(kernel: Callable, in_place: Callable, compiled: bool, x: Tensor, *rest: Any) -> Any:
+def _run(kernel: Callable, eager: Callable, compiled: bool, x: Tensor, *rest: Any) -> Any:
     if torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(x):  # type: ignore[attr-defined]
         return kernel(x, *rest)  # part of a compiled model, or under vmap
     if compiled and kernel not in _failed:
@@ -102,7 +86,7 @@ def _run(kernel: Callable, in_place: Callable, compiled: bool, x: Tensor, *rest:
         except Exception as error:  # whatever a compiler may lack
             _failed.add(kernel)
             warnings.warn(f"LIF runs uncompiled: {type(error).__name__}: {str(error).splitlines()[0]}", stacklevel=2)
-    return in_place(x, *rest)
+    return eager(x, *rest)
 
 
 class _LIF(torch.autograd.Function):
@@ -123,8 +107,7 @@ class _LIF(torch.autograd.Function):
     def backward(ctx, d_spikes, d_v_seq, d_v):
         (v_seq,) = ctx.saved_tensors
         d_spikes = torch.zeros_like(v_seq) if d_spikes is None else d_spikes
-        rest = (v_seq, d_spikes, d_v_seq, d_v, *ctx.settings)
-        return _run(_backward, _backward_in_place, ctx.compiled, *rest), *[None] * 5
+        return _run(_backward, _backward, ctx.compiled, v_seq, d_spikes, d_v_seq, d_v, *ctx.settings), *[None] * 5
 
     @staticmethod
     def vmap(info, in_dims, x, *settings):
@@ -136,8 +119,7 @@ class LIF(nn.Module):
 
     Args:
         decay: leak factor in [0, 1].
-        v_threshold: firing threshold, > 0.
-        gamma: half-width of the triangular surrogate gradient, > 0.
+        v_threshold, gamma: firing threshold and half-width of the triangular surrogate gradient, > 0.
         detach_reset: keep the gradient out of the reset.
         store_v_seq: keep the potential of every step in `v_seq`.
         backend: "reference" is autograd through `lif_step`, bit for bit the published order of operations. "eager" and
@@ -145,11 +127,13 @@ class LIF(nn.Module):
             "compiled" to train on 2**18 or more numbers where a compiler is (seconds for each new T), else "eager".
 
     Shape: currents `[T, N, *]` to spikes `[T, N, *]`, T >= 1; every call starts from rest.
-    Attributes, both differentiable, None before the first call and dropped by deepcopy and pickle:
-        v: potential after the reset at the last step, `[N, *]`.
-        v_seq: potential before the reset at every step, `[T, N, *]`, if stored.
+    Attributes, both differentiable, None before the first call and dropped by deepcopy and pickle: `v`, the potential after
+    the reset at the last step, `[N, *]`; `v_seq`, the one before the reset at every step, `[T, N, *]`, if stored.
     Raises ValueError for a parameter out of range or an input without time steps.
     """
+
+    v: Tensor | None = None
+    v_seq: Tensor | None = None
 
     def __init__(
         self, decay: float = 0.5, v_threshold: float = 1.0, gamma: float = 1.0, detach_reset: bool = False,
@@ -162,13 +146,10 @@ class LIF(nn.Module):
         check_choice("backend", backend, ("auto", "compiled", "eager", "reference"))
         self.decay, self.v_threshold, self.gamma = float(decay), float(v_threshold), float(gamma)
         self.detach_reset, self.store_v_seq, self.backend = detach_reset, store_v_seq, backend
-        self.v: Tensor | None = None
-        self.v_seq: Tensor | None = None
 
     def _compiles(self, x: Tensor) -> bool:
-        if x.dtype not in (torch.float32, torch.float64) or (
-            self.backend == "auto" and not (x.numel() >= 2**18 and x.requires_grad)
-        ):
+        large = x.numel() >= 2**18 and x.requires_grad
+        if x.dtype not in (torch.float32, torch.float64) or self.backend == "eager" or (self.backend == "auto" and not large):
             return False
         if x.device.type == "cuda":
             return importlib.util.find_spec("triton") is not None
@@ -179,19 +160,17 @@ class LIF(nn.Module):
             raise ValueError(f"x = {x.dtype} {tuple(x.shape)}: must be floating point [T, N, *] with T >= 1")
         neuron = {"decay": self.decay, "v_threshold": self.v_threshold, "gamma": self.gamma}
         if self.backend != "reference":
-            compiled = self.backend != "eager" and self._compiles(x)
-            spikes, v_seq, self.v = _LIF.apply(x, *neuron.values(), self.detach_reset, compiled)
+            spikes, v_seq, self.v = _LIF.apply(x, *neuron.values(), self.detach_reset, self._compiles(x))
             self.v_seq = v_seq if self.store_v_seq else None
             return spikes
-        v = spike = reset = torch.zeros_like(x[0])
-        steps, potentials = [], []
+        v, reset, steps = torch.zeros_like(x[0]), torch.zeros_like(x[0]), []
         for x_t in x:  # x_t: [N, *]
             v, spike = lif_step(x_t, v, reset, **neuron)
             reset = spike.detach() if self.detach_reset else spike
-            steps.append(spike)
-            potentials.append(v)
-        self.v, self.v_seq = v * (1 - reset), torch.stack(potentials) if self.store_v_seq else None
-        return torch.stack(steps)
+            steps.append((spike, v))
+        spikes, v_seq = (torch.stack(each) for each in zip(*steps, strict=True))
+        self.v, self.v_seq = v * (1 - reset), v_seq if self.store_v_seq else None
+        return spikes
 
     def __getstate__(self) -> dict:
         return {**super().__getstate__(), "v": None, "v_seq": None}

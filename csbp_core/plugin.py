@@ -13,17 +13,18 @@ import torch
 from torch import Tensor, nn
 
 from .checks import check, check_choice
-from .loss import unchecked_loss
+from .loss import LINEAR, critical_z, largest_eigenvalue, unchecked_loss
 
 Read = str | Callable[[nn.Module, tuple, Any], Tensor]
 MEASURE_EVERY = 20  # calls from one measurement for `report` to the next
+Record = tuple[Tensor, int | None, Tensor | None]  # h, its version (writing in place changes that), a linear layer's input
 _functorch = cast(Any, torch._C._functorch)
 
 
 def _find(model: nn.Module, layers: Any) -> dict[str, nn.Module]:
     while isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel) or hasattr(model, "_orig_mod"):
         model = cast(nn.Module, model._orig_mod if hasattr(model, "_orig_mod") else model.module)
-    modules, chosen = dict(model.named_modules(remove_duplicate=False)), dict[str, nn.Module]()
+    modules, chosen = dict(model.named_modules(remove_duplicate=False)), dict[nn.Module, str]()
     for want in [layers] if isinstance(layers, str | type | nn.Module) or not hasattr(layers, "__iter__") else layers:
         if isinstance(want, str):
             found = [name for name in modules if name and fnmatchcase(name, want)]
@@ -34,14 +35,17 @@ def _find(model: nn.Module, layers: Any) -> dict[str, nn.Module]:
             names = ", ".join(near or [name for name in modules if name][:20])
             raise ValueError(f"no layer {want!r} in {type(model).__name__}: {'did you mean' if near else 'it has'} {names}")
         for name in found:
-            if modules[name] not in chosen.values():  # a module may have several names
-                chosen[name] = modules[name]
+            chosen.setdefault(modules[name], name)  # a module may have several names
     if not chosen:
         raise ValueError("layers is empty: must be names, globs, modules or types")
-    return chosen
+    return {name: module for module, name in chosen.items()}
 
 
-def _membrane(module: nn.Module, output: Any) -> Tensor | None:
+def _first(values: Any) -> Any:
+    return values[0] if isinstance(values, tuple | list) and values else values
+
+
+def _membrane(module: nn.Module, _: tuple, output: Any) -> Tensor | None:
     last = output[-1] if isinstance(output, tuple) and output else None
     last = getattr(last, "v", last)  # norse returns a state, snnTorch a tuple that ends with the potential
     sequence = None if getattr(module, "step_mode", "m") == "s" else getattr(module, "v_seq", None)
@@ -49,47 +53,50 @@ def _membrane(module: nn.Module, output: Any) -> Tensor | None:
     return next((h for h in candidates if isinstance(h, Tensor)), None)
 
 
+READS: dict[str, Callable] = {
+    "output": lambda module, inputs, output: _first(output),
+    "input": lambda module, inputs, output: _first(inputs),
+    "membrane": _membrane,
+}
+
+
 class _Layer:
     """The forward hook of one layer. A copied or pickled model gets an inactive one, which belongs to no ChaoticLoss."""
 
     def __init__(self, name: str, read: Read = "output", z: float = 0.0) -> None:
         self.name, self.read, self.z_start, self.active = name, read, z, False
-        self.records: list[tuple[Tensor, int | None]] = []  # h, and its version: writing in place changes that
+        self.records: list[Record] = []
         self.blind = ""  # why a run since the last call left no record
-        self.measured: dict[str, Any] = {}
+        self.measured: dict[str, Any] = {}  # what `report` is made of
+        self.linear: Any = None  # the layer, if `critical_z` knows it
 
     def __reduce__(self) -> tuple:
         return _Layer, (self.name,)
 
     def __call__(self, module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
-        if not self.active:
-            return
         compiling = torch.compiler.is_compiling()
-        if not compiling and torch._C._current_graph_task_id() != -1:
-            return  # a checkpointed layer, run again in the backward pass
+        if not self.active or (not compiling and torch._C._current_graph_task_id() != -1):
+            return  # not attached, or a checkpointed layer that runs again in the backward pass
         if not (module.training and torch.is_grad_enabled()):
             self.blind = "no_grad" if module.training else "eval"
             return
         inputs = args or tuple(kwargs.values())
-        if callable(self.read):
-            h: Any = self.read(module, inputs, output)
-        elif self.read == "membrane":
-            h = _membrane(module, output)
-        else:
-            given = inputs if self.read == "input" else output
-            h = given[0] if isinstance(given, tuple | list) and given else given
+        h = (self.read if callable(self.read) else READS[self.read])(module, inputs, output)
         if not isinstance(h, Tensor) or not h.is_floating_point():
-            advice = "attach to the neuron, have it store its potential, or read with a function (module, inputs, output) -> h"
             raise ValueError(
-                f"layer {self.name!r} ({type(module).__name__}) has no {self.read} that is a float tensor: {advice}"
+                f"layer {self.name!r} ({type(module).__name__}) has no {self.read} that is a float tensor: attach to the "
+                "neuron, have it store its potential, or read with a function (module, inputs, output) -> h"
             )
-        self.records.append((h, None if compiling else h._version))
+        if self.read == "output" and isinstance(module, LINEAR):
+            self.linear = module
+        self.records.append((h, None, None) if compiling else (h, h._version, _first(inputs) if self.linear else None))
 
-    def usable(self, records: list[tuple[Tensor, int | None]], blind: str) -> list[Tensor]:
-        """The recorded h; ValueError, one line that says what to do, if the loss cannot be trained on them."""
+    def take(self) -> tuple[list[Record], str]:
+        """The records, forgotten here, and why the loss cannot be trained on them, one line that says what to do, or ""."""
+        records, blind, self.records, self.blind = self.records, self.blind, [], ""
         if not self.active or not torch.is_grad_enabled() or (not records and blind == "eval"):
-            return []
-        problem, level, hs = "", _functorch.maybe_current_level() or 0, [h for h, _ in records]
+            return [], ""
+        level, problem, hs = _functorch.maybe_current_level() or 0, "", [h for h, *_ in records]
         if not records and blind:
             problem = "ran under no_grad: with checkpoint() set use_reentrant=False"
         elif not records:
@@ -98,11 +105,26 @@ class _Layer:
             problem = "ran inside vmap or torch.func.grad: call the chaotic loss inside the transformed function, too"
         elif not all(h.requires_grad or _functorch.is_functorch_wrapped_tensor(h) for h in hs):
             problem = f"gave {self.read} without a gradient: nothing before it is trained; unfreeze that, or read another layer"
-        elif any(version is not None and h._version != version for h, version in records):
+        elif any(version is not None and h._version != version for h, version, _ in records):
             problem = f"had its {self.read} changed in place after it ran: set inplace=False in what follows"
-        if problem:
-            raise ValueError(f"layer {self.name!r} {problem}")
-        return hs
+        return records, f"layer {self.name!r} {problem}" if problem else ""
+
+    def measure(self, records: list[Record], scale: float, **now: float) -> list[Tensor]:
+        """Pass every h on; the backward pass leaves behind the norms of its gradients, the chaotic loss's and the rest's."""
+        inputs, numel = [x.detach() for _, _, x in records if x is not None], sum(h.numel() for h, *_ in records)
+        m: dict[str, Any] = {**now, "inputs": inputs, "numel": numel, "s": [], "chaos": [], "rest": []}
+        self.measured = m
+
+        def split(h: Tensor, compiled: bool) -> Tensor:
+            own, twin = list[Tensor](), h.view_as(h)
+            m["s"].append(torch.sigmoid(h.detach().float() / scale).mean())
+            if not compiled:  # what follows inside a compiled graph sends its gradient past h
+                twin.register_hook(own.append)
+                twin.register_hook(lambda grad: m["chaos"].append(grad.float().norm()))
+                h.register_hook(lambda grad: m["rest"].append((grad - own.pop() if own else grad).float().norm()))
+            return twin
+
+        return [split(h, version is None) for h, version, _ in records]
 
 
 class ChaoticLoss:
@@ -137,15 +159,10 @@ class ChaoticLoss:
         ends = clamp if isinstance(clamp, tuple | list) else ()
         if clamp is not None and not (len(ends) == 2 and all(isinstance(e, float | int) for e in ends) and ends[0] < ends[1]):
             raise ValueError(f"clamp = {clamp!r}: must be (low, high) with low < high, or None")
-        self.z_start, self.beta, self.I0, self.scale, self.cutoff = (
-            float(z),
-            float(beta),
-            float(I0),
-            float(scale),
-            float(cutoff),
-        )
-        self.reduction, self.clamp, self.steps, self.calls = reduction, clamp, 0, 0
+        self.z_start, self.beta, self.I0, self.scale = float(z), float(beta), float(I0), float(scale)
+        self.cutoff, self.reduction, self.clamp, self.steps, self.calls = float(cutoff), reduction, clamp, 0, 0
         self.layers: list[_Layer] = []
+        self.limits: dict[str, float | str] = {}  # what `critical_z` found last
         self._handles: list[Any] = []
 
     def attach(self, model: nn.Module, layers: Any, read: Read = "output", z: float | None = None) -> ChaoticLoss:
@@ -161,15 +178,14 @@ class ChaoticLoss:
         Returns self, which removes its hooks at the end of a `with`. Raises ValueError for a layer that is not there.
         """
         if not callable(read):
-            check_choice("read", read, ("output", "input", "membrane"))
-        if z is not None:
-            check("z", z, "[0, inf)", scalar=True)
+            check_choice("read", read, tuple(READS))
+        check("z", z := self.z_start if z is None else z, "[0, inf)", scalar=True)
         chosen = _find(model, layers)
         for name, module in chosen.items():
             if any(hook in self.layers and hook.read == read for hook in module._forward_hooks.values()):
                 raise ValueError(f"layer {name!r} is attached already: remove() first, or read something else")
         for name, module in chosen.items():
-            self.layers.append(_Layer(name, read, self.z_start if z is None else float(z)))
+            self.layers.append(_Layer(name, read, float(z)))
             self._handles.append(module.register_forward_hook(self.layers[-1], with_kwargs=True))
         self._activate()
         return self
@@ -215,58 +231,70 @@ class ChaoticLoss:
             raise ValueError("no layers: attach(model, layers) comes before the first call")
         losses, measure = list[Tensor](), self.calls % MEASURE_EVERY == 0
         self.calls += 1
-        taken = [(layer, layer.records, layer.blind) for layer in self.layers]
-        for layer in self.layers:
-            layer.records, layer.blind = [], ""
-        for layer, records, blind in taken:
-            hs, z = layer.usable(records, blind), self.z_at(self.steps, layer.z_start)
+        for layer, (records, problem) in [(layer, layer.take()) for layer in self.layers]:
+            if problem:
+                raise ValueError(problem)
+            hs, z = [h for h, *_ in records], self.z_at(self.steps, layer.z_start)
             if measure and hs and not any(_functorch.is_functorch_wrapped_tensor(h) for h in hs):
-                layer.measured = {"step": self.steps, "z": z, "s": [], "chaos": [], "rest": []}
-                hs = [self._measure(h, layer.measured, version is None) for h, version in records]
+                hs = layer.measure(records, self.scale, step=self.steps, z=z)
             if hs:
                 h = hs[0] if len(hs) == 1 else torch.cat([h.flatten() for h in hs])
                 h = h if self.clamp is None else h.clamp(*self.clamp)
                 losses.append(unchecked_loss(h, z, self.I0, self.scale, self.reduction))
         return functools.reduce(lambda total, loss: total + loss.to(total), losses) if losses else torch.zeros(())
 
-    def _measure(self, h: Tensor, into: dict[str, Any], compiled: bool) -> Tensor:
-        """Pass `h` on; the backward pass leaves the norms of its two gradients, the chaotic loss's and the rest's, behind."""
-        into["s"].append(torch.sigmoid(h.detach().float() / self.scale).mean())
-        own: list[Tensor] = []
-        twin = h.view_as(h)
+    def critical_z(self, lr: float | torch.optim.Optimizer, momentum: float = 0.0) -> dict[str, float | str]:
+        """Per layer the strength at which gradient descent starts to period-double, by `critical_z`; where unknown, why.
 
-        def split(grad: Tensor) -> None:
-            into["rest"].append((grad - own.pop() if own else grad).float().norm())
+        Takes learning rate and momentum, or the optimizer itself. Holds for a linear or convolutional layer whose output is
+        read, on its inputs at the last measured call, as if they and all other losses stayed as they are. `report` uses it.
+        """
+        why, rate = "", cast(float, lr)
+        if isinstance(lr, torch.optim.Optimizer):
+            group = lr.param_groups[0]
+            if len(lr.param_groups) > 1 or not isinstance(lr, torch.optim.SGD) or group["nesterov"] or group["dampening"]:
+                why = f"unknown: {type(lr).__name__} is not gradient descent with one learning rate and plain momentum"
+            rate, momentum = group["lr"], group.get("momentum", 0.0)
+        self.limits = dict[str, float | str]()
+        for layer, name in zip(self.layers, self._names(), strict=True):
+            inputs, numel = layer.measured.get("inputs"), layer.measured.get("numel")
+            if why or layer.linear is None:
+                self.limits[name] = why or "unknown: only the output of a linear or convolutional layer has a formula"
+            elif not inputs:
+                self.limits[name] = "unknown: its inputs are measured in an uncompiled training step, which comes first"
+            else:
+                largest = largest_eigenvalue(layer.linear, inputs)
+                self.limits[name] = critical_z(largest, rate, momentum, self.I0, self.scale, self.reduction, numel)
+        return self.limits
 
-        def keep(grad: Tensor) -> None:
-            own.append(grad)
-            into["chaos"].append(grad.float().norm())
+    def _names(self) -> list[str]:
+        names = [layer.name for layer in self.layers]
+        return [f"{one.name} ({one.read})" if one.name in names[:i] else one.name for i, one in enumerate(self.layers)]
 
-        if not compiled:  # what follows inside a compiled graph sends its gradient past h
-            twin.register_hook(keep)
-            h.register_hook(split)
-        return twin
+    def report(self) -> dict[str, dict[str, Any]]:
+        """What the chaotic loss does to each layer, from the last measured call (the first and every 20th); None if unknown.
 
-    def report(self, critical_z: Mapping[str, float] | None = None) -> dict[str, dict[str, Any]]:
-        """What the chaotic loss does to each layer, from the last measured call (the first and every 20th).
-
-        Per layer: `step`, `z`, `mean_s` (it is pulled to `I0`), and `gradient_share`, the chaotic loss's part c / (c + r) in
-        the norms of the gradients that reach h, c its own and r of all other losses. With `critical_z`, a mapping from layer
-        to its critical strength, also `z_over_critical`: above 1 the layer's weights are not held at rest. None if unknown.
+        Per layer `step`, `z`, `mean_s` and `I0` that it is pulled to; `gradient_share`, the chaotic loss's part c / (c + r) in
+        the norms of the gradients that reach h, c its own and r of all other losses; `z_over_critical`, after `critical_z`;
+        and `warning`, one line if z is too large: the layer has been driven to I0, or learns nothing else, or period-doubles.
         """
         out = {}
-        for layer in self.layers:
-            m = layer.measured
+        for layer, name in zip(self.layers, self._names(), strict=True):
+            m, limit = layer.measured, self.limits.get(name)
             chaos, rest = (sum(float(norm) ** 2 for norm in m.get(key, ())) ** 0.5 for key in ("chaos", "rest"))
-            limit = (critical_z or {}).get(layer.name)
-            out[layer.name if layer.name not in out else f"{layer.name} ({layer.read})"] = {
-                "step": m.get("step"),
-                "z": m.get("z"),
-                "mean_s": sum(map(float, m["s"])) / len(m["s"]) if m else None,
-                "I0": self.I0,
-                "gradient_share": chaos / (chaos + rest) if chaos + rest else None,
-                "z_over_critical": m["z"] / limit if m and limit else None,
-            }
+            share = chaos / (chaos + rest) if chaos + rest else None
+            ratio = m["z"] / limit if m and isinstance(limit, float) else None
+            mean_s = sum(map(float, m["s"])) / len(m["s"]) if m else None
+            signs = []
+            if (share or 0) > 0.9:
+                signs.append(f"the chaotic loss is {share:.0%} of this layer's gradient")
+            if mean_s and abs(mean_s - self.I0) < 0.1 * abs(self.I0 - 0.5):
+                signs.append(f"mean s has arrived at I0 = {self.I0:g}")
+            if (ratio or 0) > 1:
+                signs.append(f"it is {ratio:.3g} times the critical z")
+            warning = f"z = {m['z']:g} is too large: {', '.join(signs)}" if signs else None
+            out[name] = {"step": m.get("step"), "z": m.get("z"), "mean_s": mean_s, "I0": self.I0}
+            out[name] |= {"gradient_share": share, "z_over_critical": ratio, "warning": warning}
         return out
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,7 +1,5 @@
 """csbp-run: check a notebook's parameters, run a cleared copy of it, and replace its figures only when all of it ran."""
 
-from __future__ import annotations
-
 import difflib
 import os
 import re
@@ -9,9 +7,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
+from typing import Any
 
 import click
 import nbformat
@@ -22,122 +21,87 @@ from .checks import check, check_choice
 from .figures import ROOT, replace_file, writable_folder
 
 NOTEBOOKS = ROOT / "notebooks"
-_CONVERT: dict[str, Callable] = {"int": int, "float": float, "str": str, "bool": {"True": True, "False": False}.__getitem__}
-_INTERVAL, _CHOICES = re.compile(r"\bin ([\[(][^\])]+[\])])"), re.compile(r"\bone of ([\w, ]+)")
+_CONVERT: dict[str, Any] = {"int": int, "float": float, "str": str, "bool": {"True": True, "False": False}.__getitem__}
 
 
-def parse_parameters(name: str, given: Iterable[tuple[str, str]]) -> dict[str, object]:
-    """Turn `(key, text)` pairs into a notebook's parameters, by the types and the ranges its parameters cell states.
-
-    A range is an interval in the comment, "in (0, 1]"; a choice is "one of a, b". Raises ValueError, one line, for an
-    unknown name, a wrong type or a value out of range.
-    """
-    known = {p["name"]: p for p in papermill.inspect_notebook(str(NOTEBOOKS / f"{name}.ipynb")).values()}
-    parameters: dict[str, object] = {}
+def parse_parameters(name: str, given: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """Read `(key, text)` pairs by each parameter's type and comment, "in (0, 1]" or "one of a, b". Raises ValueError."""
+    known, parameters = papermill.inspect_notebook(NOTEBOOKS / f"{name}.ipynb"), {}
     for key, text in given:
         if key not in known:
             raise ValueError(f"unknown parameter {key!r} of {name}{_nearest(key, known)}: it has {', '.join(known)}")
         kind, comment = known[key]["inferred_type_name"], known[key]["help"]
         try:
-            value = _CONVERT[kind](text)
+            parameters[key] = value = _CONVERT[kind](text)
         except (KeyError, ValueError):
             raise ValueError(f"{key} = {text!r}: must be {'True or False' if kind == 'bool' else f'of type {kind}'}") from None
-        interval, choices = _INTERVAL.search(comment), _CHOICES.search(comment)
         if kind in ("int", "float"):
+            interval = re.search(r"\bin ([\[(][^\])]+[\])])", comment)
             check(key, value, interval[1] if interval else "(-inf, inf)", integer=kind == "int")
-        elif choices:
-            check_choice(key, value, tuple(choice.strip() for choice in choices[1].split(",")))
+        elif choices := re.search(r"\bone of ([\w, ]+)", comment):
+            check_choice(key, value, tuple(re.findall(r"\w+", choices[1])))
         elif value == "":
             raise ValueError(f"{key} is empty: must be text")
-        parameters[key] = value
     return parameters
 
 
-def run_notebook(name: str, parameters: dict[str, object], folder: Path, figures: Path, store: bool) -> bool:
-    """Run a cleared copy of a notebook; move its figures to `figures`, and the executed copy to `folder` or, to `store`, back.
-
-    Says what it did in one line. With an error no figure is touched, and the executed copy is kept as NAME.failed.ipynb.
-    """
-    start, source, failed = time.perf_counter(), NOTEBOOKS / f"{name}.ipynb", folder / f"{name}.failed.ipynb"
-    with tempfile.TemporaryDirectory(prefix="csbp-", ignore_cleanup_errors=True) as scratch:
-        made = Path(scratch, name)
-        made.mkdir()
-        cleared, executed = made.with_suffix(".cleared.ipynb"), made.with_suffix(".ipynb")
-        nbformat.write(_cleaned(nbformat.read(source, as_version=4), outputs=False), cleared)
-        given = parameters if store else {**parameters, "output_dir": str(made)}
-        quiet = ["--log-level=CRITICAL"]  # a kernel grumbles on the terminal when it is told to stop
-        failed.unlink(missing_ok=True)
-        try:
-            papermill.execute_notebook(
-                str(cleared), str(executed), given, progress_bar=sys.stderr.isatty(), extra_arguments=quiet
-            )
-        except Exception as error:  # whatever stops a notebook
-            line = f"{getattr(error, 'ename', type(error).__name__)}: {getattr(error, 'evalue', error)}".splitlines()[0]
-            if executed.exists():
-                replace_file(failed, executed.read_bytes())
-                line += f"; see {failed}"
-            print(f"{name} FAILED after {time.perf_counter() - start:.0f} s: {line}", file=sys.stderr)
-            return False
-        for path in sorted(made.iterdir()):
-            replace_file(figures / path.name, path.read_bytes())
-        notebook = nbformat.reads(executed.read_text().replace(str(made), str(figures)), as_version=4)
-    target = source if store else folder / source.name
-    replace_file(target, nbformat.writes(_cleaned(notebook, outputs=True)).encode() + b"\n")
-    where = "stored" if store else f"figures and numbers in {figures}, notebook in {folder}"
-    print(f"{name} done in {time.perf_counter() - start:.0f} s: {where}")
-    return True
-
-
-def _cleaned(notebook: nbformat.NotebookNode, outputs: bool) -> nbformat.NotebookNode:
-    """Without papermill's, timing and machine metadata; without outputs and injected parameters too, if asked."""
-    notebook.metadata.pop("papermill", None)
-    notebook.metadata.get("language_info", {}).pop("version", None)
-    tags = [cell.metadata.get("tags", []) for cell in notebook.cells]
-    for cell, tag in zip(notebook.cells, tags, strict=True):
-        cell.metadata = nbformat.NotebookNode(tags=tag) if tag else nbformat.NotebookNode()
-        if cell.cell_type == "code" and not outputs:
-            cell.outputs, cell.execution_count = [], None
-    if not outputs:
-        notebook.cells = [cell for cell, tag in zip(notebook.cells, tags, strict=True) if "injected-parameters" not in tag]
-    return notebook
-
-
 def _nearest(word: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word, list(known), 1)
+    near = difflib.get_close_matches(word, known, 1)
     return f" (did you mean {near[0]}?)" if near else ""
 
 
-def _run_all(commands: dict[str, list[str]], jobs: int) -> int:
-    """Each notebook in a process of its own, `jobs` at once, with a progress bar; returns how many failed."""
-    failures = 0
-    with ThreadPoolExecutor(jobs) as pool:
-        runs = {pool.submit(subprocess.run, line, capture_output=True, text=True): name for name, line in commands.items()}
+def run_notebook(name: str, parameters: dict[str, Any], folder: Path, store: bool) -> None:
+    """Run a cleared copy; if all of it ran, move its figures to `output_dir` and itself to `folder`, or back to `store` it."""
+    start, source, failed = time.perf_counter(), NOTEBOOKS / f"{name}.ipynb", folder / f"{name}.failed.ipynb"
+    figures = ROOT / parameters["output_dir"]
+    failed.unlink(missing_ok=True)
+    notebook = nbformat.read(source, as_version=4)  # papermill clears its outputs, but not what was injected once
+    notebook.cells = [cell for cell in notebook.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
+    with tempfile.TemporaryDirectory(prefix="csbp-", ignore_cleanup_errors=True) as scratch:
+        made, copy = Path(scratch, name), Path(scratch, source.name)
+        made.mkdir()
+        nbformat.write(notebook, copy)
+        given = {} if store else {**parameters, "output_dir": str(made)}
+        quiet = ["--log-level=CRITICAL"]  # a kernel grumbles on the terminal when it is told to stop
         try:
-            for run in tqdm(as_completed(runs), total=len(runs), desc="notebooks", disable=None):
-                done = run.result()
-                failures += done.returncode != 0
-                tqdm.write((done.stdout or done.stderr or f"{runs[run]} FAILED: exit code {done.returncode}").rstrip(),
-                           sys.stderr if done.returncode else sys.stdout)  # fmt: skip
-        except KeyboardInterrupt:  # which the running ones get, too
-            pool.shutdown(cancel_futures=True)
-            raise
-    return failures
+            notebook = papermill.execute_notebook(copy, copy, given, progress_bar=sys.stderr.isatty(), extra_arguments=quiet)
+        except Exception as error:  # whatever stops a notebook: no figure is touched, and the exit code is 1
+            replace_file(failed, copy.read_bytes())
+            line = f"{getattr(error, 'ename', type(error).__name__)}: {getattr(error, 'evalue', error)}".splitlines()[0]
+            sys.exit(f"{name} FAILED after {time.perf_counter() - start:.0f} s: {line}; see {failed}")
+        for path in made.iterdir():
+            replace_file(figures / path.name, path.read_bytes())
+    del notebook.metadata["papermill"], notebook.metadata.language_info["version"]
+    for cell in notebook.cells:  # without timing
+        cell.metadata = nbformat.from_dict({"tags": cell.metadata.tags} if cell.metadata.tags else {})
+    text = nbformat.writes(notebook).replace(str(made), str(figures))
+    replace_file(source if store else folder / source.name, text.encode() + b"\n")
+    where = "stored" if store else f"figures and numbers in {figures}, notebook in {folder}"
+    print(f"{name} done in {time.perf_counter() - start:.0f} s: {where}")
+
+
+def _run_all(names: list[str], options: list[str], jobs: int) -> bool:
+    """Each notebook in a process of its own, `jobs` at once, with a progress bar; returns whether one failed."""
+    line, pool = [sys.executable, "-m", "csbp_core.run", *options], ThreadPoolExecutor(jobs)
+    try:
+        runs = {pool.submit(subprocess.run, [*line, name], capture_output=True, text=True): name for name in names}
+        for run in tqdm(as_completed(runs), total=len(runs), desc="notebooks", disable=None):
+            done = run.result()
+            text = done.stdout or done.stderr or f"{runs[run]} FAILED: exit code {done.returncode}"
+            tqdm.write(text.rstrip(), sys.stderr if done.returncode else sys.stdout)
+    finally:  # no other starts after Ctrl-C, which those that run get, too
+        pool.shutdown(cancel_futures=True)
+    return any(run.result().returncode for run in runs)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.argument("names", nargs=-1, required=True)
-@click.option("-p", "--parameter", nargs=2, multiple=True, metavar="KEY VALUE", help="Set a parameter; may be repeated.")
+@click.option("-p", "--parameter", nargs=2, multiple=True, metavar="KEY VALUE", help="Set one, as in -p z 12; may be repeated.")
 @click.option("--output", metavar="FOLDER", help="Where figures, numbers and executed notebook go [default: runs/NAME].")
 @click.option("--store", is_flag=True, help="Refresh the stored notebook itself, at its defaults.")
 @click.option("--jobs", type=click.IntRange(1), default=os.cpu_count(), help="Notebooks run at once [default: all cores].")
-def command(names: tuple[str, ...], parameter: tuple[tuple[str, str], ...], output: str | None, store: bool, jobs: int) -> int:
-    """Run notebooks by NAME, or `all`, with checked parameters.
-
-    \b
-    csbp-run 02_single_neuron_csbp -p beta 0.999 -p z 12
-    csbp-run all -p output_dir images          what `make figures` does
-    papermill --help-notebook notebooks/02_single_neuron_csbp.ipynb
-    """
+def command(names: tuple[str, ...], parameter: tuple[tuple[str, str], ...], output: str | None, store: bool, jobs: int) -> None:
+    """Run notebooks by NAME, or `all`; `papermill --help-notebook notebooks/NAME.ipynb` lists the parameters of one."""
     known = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
     chosen = known if names == ("all",) else list(dict.fromkeys(names))
     if not known:
@@ -146,29 +110,26 @@ def command(names: tuple[str, ...], parameter: tuple[tuple[str, str], ...], outp
         raise ValueError(f"unknown notebook {unknown[0]!r}{_nearest(unknown[0], known)}: there are {', '.join(known)}")
     if store and (parameter or output):
         raise ValueError("--store runs a notebook at its defaults: it takes neither -p nor --output")
-    parameters = {name: parse_parameters(name, parameter) for name in chosen}
-    folders = {name: Path(output) if output else ROOT / "runs" / name for name in chosen}
-    figures = {name: ROOT / str(parameters[name].pop("output_dir", folders[name].absolute())) for name in chosen}
-    for folder in dict.fromkeys([*figures.values(), *folders.values()]):
+    runs = [(name, parse_parameters(name, parameter), Path(output or ROOT / "runs" / name)) for name in chosen]
+    for _, parameters, folder in runs:
+        writable_folder(ROOT / parameters.setdefault("output_dir", str(folder.absolute())))
         writable_folder(folder)
-    if len(chosen) == 1:
-        (name,) = chosen
-        return 0 if run_notebook(name, parameters[name], folders[name], figures[name], store) else 1
-    options = [word for pair in parameter for word in ("-p", *pair)] + (["--output", output] if output else [])
-    line = [sys.executable, "-m", "csbp_core.run", *options, *(["--store"] if store else [])]
-    return 1 if _run_all({name: [*line, "--", name] for name in chosen}, jobs) else 0
+    if len(runs) == 1:
+        run_notebook(*runs[0], store)
+    else:
+        options = [word for pair in parameter for word in ("-p", *pair)] + (["--output", output] if output else [])
+        sys.exit(_run_all(chosen, [*options, *(["--store"] if store else [])], jobs))
 
 
 def main() -> None:
     try:
         sys.exit(command(standalone_mode=False))
     except (ValueError, click.ClickException) as error:
-        message = error.format_message() if isinstance(error, click.ClickException) else str(error)
-        print(f"csbp-run: {message}", file=sys.stderr)
-        sys.exit(2)
-    except (click.Abort, KeyboardInterrupt):
-        print("csbp-run: interrupted; no figure of an unfinished notebook was touched", file=sys.stderr)
-        sys.exit(130)
+        code, line = 2, error.format_message() if isinstance(error, click.ClickException) else error
+    except click.Abort:  # Ctrl-C
+        code, line = 130, "interrupted; no figure of an unfinished notebook was touched"
+    print(f"csbp-run: {line}", file=sys.stderr)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

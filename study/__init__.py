@@ -1,0 +1,1 @@
+"""The long experiment behind notebook 08: does chaos help?"""

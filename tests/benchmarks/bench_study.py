@@ -1,0 +1,56 @@
+"""Training 32 networks of the study in one vectorised run, against 32 separate ones: a step of all, alternating in one run."""
+
+import random
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # study is no part of the installed package
+
+from csbp_core import chaotic_loss
+from study.train import MOMENTUM, TASKS, Training, new_net
+
+WAYS, NETWORKS, ROUNDS, LR, Z = ("separate", "vectorised"), 32, 41, 0.1, 5.0
+
+
+@cache
+def steps():
+    """A step of all networks for each way, checked against each other."""
+    run = Training(TASKS["digits_1"], "csbp", range(NETWORKS), LR, Z)
+    xs, ys = run.batch(0)
+    nets = [new_net(run.task, seed) for seed in range(NETWORKS)]
+    optimizers = [torch.optim.SGD(net.parameters(), lr=LR, momentum=MOMENTUM) for net in nets]
+    state = run.start()
+
+    def separate():
+        for net, optimizer, x, y in zip(nets, optimizers, xs, ys, strict=True):
+            logits, read = net(x)
+            loss = F.cross_entropy(logits, y) + sum(chaotic_loss(h, Z) for h, _, _ in read)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    def vectorised():
+        nonlocal state
+        state = run.step(state, 0)
+
+    separate()
+    vectorised()
+    for i, net in enumerate(nets):
+        for ours, theirs in zip(state, net.parameters(), strict=False):
+            torch.testing.assert_close(ours[i], theirs.detach(), rtol=0, atol=1e-5)
+    return {"separate": separate, "vectorised": vectorised}
+
+
+ORDER = [(turn, way) for turn in range(ROUNDS) for way in random.Random(turn).sample(WAYS, len(WAYS))]
+
+
+@pytest.mark.parametrize(("turn", "way"), ORDER)
+def test_speed(benchmark, turn, way):
+    torch.set_num_threads(2)
+    benchmark.extra_info.update(name=way, setting=f"{NETWORKS} networks, digits_1")
+    benchmark.pedantic(steps()[way], rounds=1, warmup_rounds=1)
