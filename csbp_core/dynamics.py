@@ -27,11 +27,8 @@ Array = NDArray[np.float64]
 LANES = 8  # independent orbits advanced together by a thread: each waits for its own exp, so they hide each other's latency
 TINY = float(np.finfo(float).tiny)  # floor of |f'|: the exponent of a superstable orbit is finite
 NO_NOISE = np.empty((0, 0))
-ARRAYS = {"w": "(-inf, inf)", "w0": "(-inf, inf)", "z": "(0, inf)"}
-NUMBERS = {"beta": "(0, 1]", "noise": "[0, inf)", "I0": "(0, 1)", "decay": "[0, 1]"} | dict.fromkeys(
-    ("lr", "v_threshold", "gamma"), "(0, inf)"
-)
-COUNTS = {"transient": "[0, inf)", "seed": "[0, inf)"}  # and from 1 up: keep, steps, epochs, time_steps, rate_steps
+RANGES = {"w": "(-inf, inf)", "w0": "(-inf, inf)", "beta": "(0, 1]", "I0": "(0, 1)", "decay": "[0, 1]", "noise": "[0, inf)"}
+COUNTS = {"transient": 0, "seed": 0, "keep": 1, "steps": 1, "epochs": 1, "time_steps": 1, "rate_steps": 1}  # integers from here
 
 
 class Map(NamedTuple):
@@ -48,21 +45,19 @@ class Map(NamedTuple):
 
 
 def _check(*, scalar: bool = False, **values) -> None:
-    """Refuse a value outside the range that the tables above give its name; `scalar`: arrays too."""
+    """Refuse a value outside the range of its name, (0, inf) unless it is above, and arrays but for w, w0 and z."""
     for name, value in values.items():
-        if allowed := (ARRAYS | NUMBERS).get(name):
-            check(name, value, allowed, scalar=scalar or name in NUMBERS)
-        else:
-            check(name, value, COUNTS.get(name, "[1, inf)"), integer=True)
+        allowed = f"[{COUNTS[name]}, inf)" if name in COUNTS else RANGES.get(name, "(0, inf)")
+        check(name, value, allowed, integer=name in COUNTS, scalar=scalar or name not in ("w", "w0", "z"))
 
 
 def _map(settings: dict) -> Map:
     """The settings, checked, each of its default's type: all calls share one compilation."""
     if unknown := set(settings) - set(Map._fields):
         raise ValueError(f"unknown setting {min(unknown)!r}: must be one of {', '.join(Map._fields)}")
-    _check(**{name: value for name, value in settings.items() if name != "bp"})
     if not isinstance(settings.get("bp", True), bool):
         raise ValueError(f"bp = {settings['bp']!r}: must be True or False")
+    _check(**{name: value for name, value in settings.items() if name != "bp"})
     return Map(**{name: type(Map._field_defaults[name])(value) for name, value in settings.items()})
 
 
@@ -101,7 +96,7 @@ def _epoch(w, z, p):
 
 
 @njit(cache=True, parallel=True)
-def _evaluate(what, w, z, p):
+def _evaluate(w, z, p, what):
     """G, f or df/dw (what = 0, 1, 2) at each of `w` and `z` [n]."""
     out = np.empty(len(w))
     for i in prange(len(w)):
@@ -110,7 +105,7 @@ def _evaluate(what, w, z, p):
 
 
 @njit(cache=True, parallel=True)
-def _iterate(w0, z0, beta, skip, keep, noise, p, exponent):
+def _iterate(w0, z0, p, beta, skip, keep, noise, exponent):
     """The orbits [n, keep] after `skip` steps or, for `exponent`, their mean log |f'| [n, 1]."""
     n = len(w0)
     out = np.zeros((n, 1 if exponent else keep))
@@ -133,43 +128,41 @@ def _iterate(w0, z0, beta, skip, keep, noise, p, exponent):
     return out
 
 
-def _at(what: int, w: ArrayLike, z: ArrayLike, settings: dict) -> Array:
-    _check(w=w, z=z)
+def _apply(kernel, w: ArrayLike, z: ArrayLike, settings: dict, *rest) -> Array:
+    """What `kernel` makes of `w` and `z`, broadcast, in their shape."""
     w, z = (np.array(a, dtype=float) for a in np.broadcast_arrays(w, z))
-    return _evaluate(what, w.ravel(), z.ravel(), _map(settings)).reshape(w.shape)[()]
+    out = kernel(w.ravel(), z.ravel(), _map(settings), *rest)
+    return out.reshape(w.shape + out.shape[1:])[()]
 
 
 def gradient(w: ArrayLike, **settings) -> Array:
     """G(w) = dL_bp/dw by the surrogate, reset path included; the shape of `w`."""
-    return _at(0, w, 1.0, settings)
+    _check(w=w)
+    return _apply(_evaluate, w, 1.0, settings, 0)
 
 
 def step(w: ArrayLike, z: ArrayLike, **settings) -> Array:
     """One epoch, f(w; z); `w` and `z` broadcast."""
-    return _at(1, w, z, settings)
+    _check(w=w, z=z)
+    return _apply(_evaluate, w, z, settings, 1)
 
 
 def slope(w: ArrayLike, z: ArrayLike, **settings) -> Array:
     """df/dw on the smooth pieces of f, spikes held fixed; `w` and `z` broadcast."""
-    return _at(2, w, z, settings)
-
-
-def _run(z, w0, beta, skip, keep, settings, *, noise=NO_NOISE, exponent=False) -> Array:
-    w, z = (np.array(a, dtype=float) for a in np.broadcast_arrays(w0, z))
-    out = _iterate(w.ravel(), z.ravel(), float(beta), int(skip), int(keep), noise, _map(settings), exponent)
-    return out.reshape(*w.shape, -1)
+    _check(w=w, z=z)
+    return _apply(_evaluate, w, z, settings, 2)
 
 
 def orbit_diagram(z: ArrayLike, w0: ArrayLike = 0.5, transient: int = 1000, keep: int = 500, **settings) -> Array:
     """Orbits at frozen `z` after a transient: `[len(z), keep]`; `z` and `w0` broadcast, `z[:, None]` takes several starts."""
     _check(z=z, w0=w0, transient=transient, keep=keep)
-    return _run(z, w0, 1.0, transient, keep, settings)
+    return _apply(_iterate, w0, z, settings, 1.0, int(transient), int(keep), NO_NOISE, False)
 
 
 def lyapunov(z: ArrayLike, w0: ArrayLike = 0.5, transient: int = 1000, steps: int = 2000, **settings) -> Array:
     """Lyapunov exponent at frozen `z`, the mean of log |df/dw| over `steps` epochs after a transient: `[len(z)]`, per epoch."""
     _check(z=z, w0=w0, transient=transient, steps=steps)
-    return _run(z, w0, 1.0, transient, steps, settings, exponent=True)[..., 0]
+    return _apply(_iterate, w0, z, settings, 1.0, int(transient), int(steps), NO_NOISE, True)[..., 0]
 
 
 def anneal(
@@ -184,7 +177,7 @@ def anneal(
         raise ValueError(f"shapes {np.shape(w0)} of w0 and {np.shape(z)} of z: must be numbers or 1-d and of one length")
     w0, z = np.broadcast_arrays(np.atleast_1d(w0), z)
     kicks = noise * np.random.default_rng(seed).standard_normal((w0.size, epochs)) if noise else NO_NOISE
-    return _run(z, w0, beta, 0, epochs, settings, noise=kicks).T
+    return _apply(_iterate, w0, z, settings, float(beta), 0, int(epochs), kicks, False).T
 
 
 def finite_time_lyapunov(
@@ -194,10 +187,9 @@ def finite_time_lyapunov(
     _check(scalar=True, w0=w0, z=z, epochs=epochs)
     check("window", window, f"[1, {epochs}]", integer=True)
     w = anneal(w0, z, beta, epochs, **settings)[:, 0]
-    slopes = _evaluate(2, w, z * beta ** np.arange(epochs), _map(settings))
+    slopes = _apply(_evaluate, w, z * beta ** np.arange(epochs), settings, 2)
     growth = np.log(np.maximum(np.abs(slopes), TINY))
-    means = np.lib.stride_tricks.sliding_window_view(growth, window).mean(-1)
-    return np.r_[np.full(window - 1, np.nan), means]
+    return np.r_[np.full(window - 1, np.nan), np.lib.stride_tricks.sliding_window_view(growth, window).mean(-1)]
 
 
 class Bifurcation(NamedTuple):
@@ -228,38 +220,34 @@ def _cycle(w, z, period, p):
 def bifurcations(z: float = 10.0, beta: float = 0.9995, **settings) -> list[Bifurcation]:
     """What happens below z to w* and to the cycles that double off it, where none of their points is where BP acts.
 
-    Outside the window in which BP acts the map is that of the chaotic loss alone, which is smooth: w* is followed upwards
-    there, at each doubling on to the new cycle, up to period 32 or to where Newton's method loses it: the list ends there.
+    There the map is that of the chaotic loss alone, which is smooth: w* is followed upwards and at each doubling the new
+    cycle, up to period 32; the list ends early where Newton's method loses the cycle. Cycles born otherwise are not in it.
     Kinds: "period doubling" (multiplier -1; the smaller period: w* becomes stable at 1), "superstable" (multiplier 0),
-    "border w = 1" and the like (a point enters or leaves the window). Each is a root in z, to 1e-9 of its size. Returns them
-    downwards in z, with the epoch (NaN for beta = 1); cycles that are born otherwise are not among them.
+    "border w = 1" and the like (a point enters or leaves where BP acts). Each is a root in z, to 1e-9 of its size. Returns
+    them downwards in z, with the epoch (NaN for beta = 1).
     """
     _check(scalar=True, z=z, beta=beta)
     p = _map(settings)
-    smooth, z_c = p._replace(bp=False), 1 / (p.lr * p.I0 * (1 - p.I0))
+    smooth, z_c, found = p._replace(bp=False), 1 / (p.lr * p.I0 * (1 - p.I0)), []
     low, high = p.v_threshold / 2 / sum(p.decay**t for t in range(p.time_steps)), (p.v_threshold + p.gamma) / 2
     w, period, at, stride = math.log(p.I0 / (1 - p.I0)) / 2, 1, 0.4 * z_c, 1e-4 * z_c
-    decay, found = math.log(beta) if beta < 1 else math.nan, []
 
     def conditions(z: float) -> Array:  # each is zero at an event of the cycle that is followed
         points, multiplier = _cycle(w, z, period, smooth)
         return np.r_[multiplier + 1, multiplier, points - low, points - high]
 
     with suppress(ArithmeticError):
-        before = conditions(at)
         while at < min(z, 3 * z_c) and period <= 32:
-            after, doubled_at = conditions(at + stride), 0.0
-            kinds = ["period doubling", "superstable", *[f"border w = {low:g}"] * period, *[f"border w = {high:g}"] * period]
-            for i in np.flatnonzero(before * after < 0):
-                root = brentq(lambda z, i=i: conditions(z)[i], at, at + stride, xtol=1e-14)
+            changed = np.flatnonzero((conditions(at) < 0) != (conditions(at + stride) < 0)).tolist()
+            roots = {i: brentq(lambda z, i=i: conditions(z)[i], at, at + stride, xtol=1e-14) for i in changed}
+            kinds = ["period doubling", "superstable"] + period * [f"border w = {low:g}"] + period * [f"border w = {high:g}"]
+            for i, root in roots.items():
                 points = _cycle(w, root, period, smooth)[0]
                 inside = (points > low + 1e-9) & (points < high - 1e-9)
                 if root < z and (not inside.any() if p.bp else i < 2):
-                    found.append(Bifurcation(kinds[i], period, root, math.log(root / z) / decay))
-                doubled_at = root if i == 0 else doubled_at
-            at = doubled_at + stride if doubled_at else at + stride
-            if doubled_at:  # the new cycle attracts
+                    found.append(Bifurcation(kinds[i], period, root, math.log(root / z) / (math.log(beta) or math.nan)))
+            at = roots.get(0, at) + stride
+            if 0 in roots:  # on to the new cycle, which attracts
                 w, period = orbit_diagram(at, w + 1e-4, 10**6, 1, **smooth._asdict())[0], 2 * period
             w = _cycle(w, at, period, smooth)[0][0]
-            before = conditions(at)
     return sorted(found, key=lambda event: -event.z)

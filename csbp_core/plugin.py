@@ -63,12 +63,11 @@ READS: dict[str, Callable] = {
 class _Layer:
     """The forward hook of one layer. A copied or pickled model gets an inactive one, which belongs to no ChaoticLoss."""
 
-    def __init__(self, name: str, read: Read = "output", z: float = 0.0) -> None:
-        self.name, self.read, self.z_start, self.active = name, read, z, False
+    def __init__(self, name: str, read: Read = "output", z: float = 0.0, linear: nn.Module | None = None) -> None:
+        self.name, self.read, self.z_start, self.linear, self.active = name, read, z, linear, False  # linear: for `critical_z`
         self.records: list[Record] = []
         self.blind = ""  # why a run since the last call left no record
         self.measured: dict[str, Any] = {}  # what `report` is made of
-        self.linear: Any = None  # the layer, if `critical_z` knows it
 
     def __reduce__(self) -> tuple:
         return _Layer, (self.name,)
@@ -87,9 +86,9 @@ class _Layer:
                 f"layer {self.name!r} ({type(module).__name__}) has no {self.read} that is a float tensor: attach to the "
                 "neuron, have it store its potential, or read with a function (module, inputs, output) -> h"
             )
-        if self.read == "output" and isinstance(module, LINEAR):
-            self.linear = module
-        self.records.append((h, None, None) if compiling else (h, h._version, _first(inputs) if self.linear else None))
+        self.records.append(
+            (h, None, None) if compiling else (h, h._version, _first(inputs) if self.linear is not None else None)
+        )
 
     def take(self) -> tuple[list[Record], str]:
         """The records, forgotten here, and why the loss cannot be trained on them, one line that says what to do, or ""."""
@@ -185,7 +184,9 @@ class ChaoticLoss:
             if any(hook in self.layers and hook.read == read for hook in module._forward_hooks.values()):
                 raise ValueError(f"layer {name!r} is attached already: remove() first, or read something else")
         for name, module in chosen.items():
-            self.layers.append(_Layer(name, read, float(z)))
+            self.layers.append(
+                _Layer(name, read, float(z), module if read == "output" and isinstance(module, LINEAR) else None)
+            )
             self._handles.append(module.register_forward_hook(self.layers[-1], with_kwargs=True))
         self._activate()
         return self

@@ -13,6 +13,10 @@ from .checks import check, check_choice
 from .loss import chaotic_loss
 from .neuron import lif_step
 
+RANGES = {"z": "[0, inf)", "beta": "(0, 1]", "I0": "(0, 1)", "decay": "[0, 1]"} | dict.fromkeys(
+    ("lr", "v_threshold", "gamma"), "(0, inf)"
+)
+
 
 class SingleNeuronRun(NamedTuple):
     """What `train_single_neuron` recorded before each update: float64 arrays `[epochs]`, or `[epochs, n]` for a batch."""
@@ -36,37 +40,23 @@ def train_single_neuron(
 
     The order of operations is the published code's, so on one machine the float32 run equals it bit for bit; as one of a
     batch too, up to 15 neurons (beyond, vectorised sigmoid and log round differently, and chaos does the rest).
+    `w0`, `b0`, `lr` (None: 0.001 for "bp", 1 for "csbp"), `z`, `beta` (the factor of z per epoch) and `I0` are numbers, or 1-d
+    arrays of one length for a batch of independent neurons. The published code simulates `time_steps` = 20 and divides by
+    `rate_steps` = 10; its figures need that. `decay`, `v_threshold` and `gamma` are those of `lif_step`, `dtype` is that of
+    the training, and `literal` takes the published form of the chaotic loss, False the stable one.
 
-    Args:
-        method: "bp" or "csbp".
-        epochs: number of updates, >= 1.
-        w0, b0, lr, z, beta, I0: start, learning rate (None: 0.001 for "bp", 1 for "csbp"), strength of the chaotic loss,
-            its factor per epoch and its target. A number, or a 1-d array for a batch of independent neurons.
-        x, target: the one input and the one target.
-        time_steps, rate_steps: steps simulated, and what the spike count is divided by. The published code simulates 20
-            and divides by 10; its figures need that.
-        decay, v_threshold, gamma: of `lif_step`.
-        dtype: floating point type of the training.
-        literal: the published form of the chaotic loss (`chaotic_loss`); False for the stable one.
-
-    Returns a SingleNeuronRun. Raises ValueError for a value out of range or arrays of different lengths.
-    Source: the published document, Example 1 (doi:10.1093/nsr/nwae037).
+    Returns a SingleNeuronRun; raises ValueError for a value out of range. Source: the published document, Example 1
+    (doi:10.1093/nsr/nwae037).
     """
     check_choice("method", method, ("bp", "csbp"))
     if lr is None:
         lr = 1e-3 if method == "bp" else 1.0
     arrays = {"w0": w0, "b0": b0, "lr": lr, "z": z, "beta": beta, "I0": I0}
-    finite, positive = "(-inf, inf)", "(0, inf)"
-    allowed = {"w0": finite, "b0": finite, "lr": positive, "z": "[0, inf)", "beta": "(0, 1]", "I0": "(0, 1)"}
-    for name, value in arrays.items():
-        check(name, value, allowed[name])
+    numbers = {"x": x, "target": target, "decay": decay, "v_threshold": v_threshold, "gamma": gamma}
+    for name, value in (arrays | numbers).items():
+        check(name, value, RANGES.get(name, "(-inf, inf)"), scalar=name in numbers)
     for name, value in {"epochs": epochs, "time_steps": time_steps, "rate_steps": rate_steps}.items():
         check(name, value, "[1, inf)", integer=True)
-    for name, value in {"x": x, "target": target}.items():
-        check(name, value, finite, scalar=True)
-    check("decay", decay, "[0, 1]", scalar=True)
-    for name, value in {"v_threshold": v_threshold, "gamma": gamma}.items():
-        check(name, value, positive, scalar=True)
     if not dtype.is_floating_point:
         raise ValueError(f"dtype = {dtype}: must be a floating point type")
     shapes = {name: np.shape(value) for name, value in arrays.items() if np.ndim(value)}
@@ -77,7 +67,7 @@ def train_single_neuron(
     values = {name: torch.as_tensor(np.asarray(value, dtype=float)).broadcast_to(shape) for name, value in arrays.items()}
     w, b = (values[name].to(dtype).clone().requires_grad_() for name in ("w0", "b0"))
     for name, start in {"w0": w, "b0": b}.items():
-        check(f"{name} as {dtype}", start, finite)
+        check(f"{name} as {dtype}", start, "(-inf, inf)")
     step_size, strength = values["lr"].to(dtype), values["z"].clone()  # z, beta and I0 stay float64: cast last
     x_t, target_t = torch.tensor(x, dtype=dtype), torch.tensor(target, dtype=dtype)
     run = SingleNeuronRun(*(np.empty((epochs, *shape)) for _ in SingleNeuronRun._fields))

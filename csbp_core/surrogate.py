@@ -1,7 +1,5 @@
 """The spike: a Heaviside step forward, a triangle backward."""
 
-from __future__ import annotations
-
 import inspect
 
 import torch
@@ -37,19 +35,12 @@ setattr(_Triangle.forward, "__signature__", inspect.signature(_Triangle.forward)
 
 
 def triangle(u: Tensor, gamma: float = 1.0) -> Tensor:
-    """Spike where `u` is above zero, with a triangular surrogate gradient.
+    """Spike k = 1 where u > 0 strictly, else 0; backward dk/du := max(0, gamma - |u|) / gamma**2.
 
-        forward   k = 1 if u > 0 else 0                  (strict: no spike exactly at threshold)
-        backward  dk/du := max(0, gamma - |u|) / gamma**2
-
-    Args:
-        u: membrane potential minus threshold, any shape, floating point.
-        gamma: half-width of the triangle, > 0, in units of `u`.
-
-    Returns the spikes, 0 or 1, with the shape and dtype of `u`. The forward-mode derivative is zero, so that forward over
-    reverse differentiates the real update; double backward does not, it sends the surrogate through the spike twice.
-    Raises ValueError for gamma <= 0. Works under `torch.func.vmap`.
-    Source: the published document's surrogate, Wang, Tao and Chen 2024, doi:10.1093/nsr/nwae037.
+    `u` is potential minus threshold, any shape and floating dtype, which the spikes keep; `gamma` > 0 (else ValueError) is
+    the triangle's half-width in units of `u`. The forward-mode derivative is zero, so that forward over reverse differentiates
+    the real update; double backward sends the surrogate through the spike twice. Works under `torch.func.vmap`.
+    Source: Wang, Tao and Chen 2024, doi:10.1093/nsr/nwae037.
     """
     if not (isinstance(gamma, float | int) and 0 < gamma < float("inf")):  # the check itself would cost as much as the spike
         check("gamma", gamma, "(0, inf)", scalar=True)

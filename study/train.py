@@ -25,8 +25,8 @@ class Net(nn.Module):
     """Layers of LIF neurons and a linear readout averaged over time.
 
     Shape: x `[T, N, *]`, or `[N, *]` if it is presented `static` times. Returns logits `[N, classes]` and of every hidden layer
-    the current `[T, N, *]`, the potential after the reset at the last step `[N, *]` and the spikes `[T, N, *]`. A static input's
-    first current, the same at every step, is `[1, N, *]`: the means over it do not change.
+    the current `[T, N, *]`, the potential after the reset at the last step `[N, *]` and the spikes `[T, N, *]`. The first
+    current of a static input, the same at every step, is `[1, N, *]`; means over it are the same.
     """
 
     def __init__(self, hidden: Sequence[nn.Module], readout: nn.Module, static: int = 0) -> None:

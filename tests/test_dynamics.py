@@ -90,11 +90,8 @@ def test_exponents_measured_elsewhere():
     ],
 )
 def test_the_iteration_finds_the_exponents_of_the_logistic_map(monkeypatch, r, exponent, tolerance):
-    monkeypatch.setattr(dynamics, "_step", lambda x, r, _: r * x * (1 - x))
-    monkeypatch.setattr(dynamics, "_slope", lambda x, r, _: r * (1 - 2 * x))
-    found, steps = np.zeros(9), 20000
-    empty = np.empty((0, 0))
-    dynamics._iterate.py_func(np.linspace(0.11, 0.39, 9), np.full(9, r), 1.0, 1000, steps, empty, None, empty, found)
+    monkeypatch.setattr(dynamics, "_epoch", lambda x, r, _: (r * x * (1 - x), r * (1 - 2 * x)))
+    found = dynamics._iterate.py_func(np.linspace(0.11, 0.39, 9), np.full(9, r), None, 1.0, 1000, 20000, np.empty((0, 0)), True)
     assert found.mean() == pytest.approx(exponent, abs=tolerance)
 
 
@@ -190,6 +187,17 @@ def test_bifurcations_of_other_maps():
                 assert all(0 < one < z for one in at)
 
 
+def test_bifurcations_of_a_branch_that_is_lost():
+    """The list ends there, and is right so far: the map of the chaotic loss is the same for 1 - I0, with -w."""
+    for one, other in ((0.05, 0.95), (0.01, 0.99)):
+        events, mirrored = (dynamics.bifurcations(1e4, I0=target, bp=False) for target in (one, other))
+        shared = min(len(events), len(mirrored))
+        assert shared >= 6
+        for event, mirror in zip(events[-shared:], mirrored[-shared:], strict=True):
+            assert (event.kind, event.period) == (mirror.kind, mirror.period)
+            assert event.z == pytest.approx(mirror.z, rel=1e-9)
+
+
 def test_period_doubling_of_the_4_cycle_follows_the_square_root_law():
     (event,) = (e for e in dynamics.bifurcations() if (e.kind, e.period) == ("period doubling", 4))
     z = event.z + np.array([2e-4, 4e-4, 8e-4])
@@ -256,6 +264,7 @@ def test_finite_time_exponent_is_the_mean_over_the_window():
     growth = np.log(np.abs(dynamics.slope(path, z)))
     assert exponents.shape == (300,)
     assert np.isnan(exponents[:39]).all()
+    assert dynamics.finite_time_lyapunov(0.5, beta=1e-300, epochs=9, window=1)[-1] == 0  # z is 0, as anneal allows
     np.testing.assert_allclose(exponents[[39, 150, 299]], [growth[:40].mean(), growth[111:151].mean(), growth[260:].mean()])
 
 

@@ -14,6 +14,7 @@ from torch.func import functional_call, grad, vmap
 from torch.utils.checkpoint import checkpoint
 
 from csbp_core import LIF, ChaoticLoss, critical_z
+from csbp_core.loss import largest_eigenvalue
 
 
 def authors_loss(layers, z=10.0, reduction="mean", clamp=(-math.inf, math.inf)):
@@ -435,6 +436,100 @@ def test_a_chaotic_loss_with_its_own_backward_pass_or_none(logged_only):
         loss.backward()
     share = 0.0 if logged_only else by_hand(model, x, 3.0)[1][1]
     assert chaos.report()["lif2"]["gradient_share"] == pytest.approx(share, rel=1e-6)
+
+
+# critical z
+
+
+class Flat(nn.Sequential):
+    def forward(self, x):  # [T, N, C, H, W]
+        return super().forward(x.flatten(0, 1))
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_critical_z_of_attached_layers(reduction):
+    torch.manual_seed(0)
+    model = Flat(
+        nn.Conv2d(3, 4, 3, stride=2), nn.Conv2d(4, 6, 1, groups=2, bias=False), nn.Flatten(), nn.Linear(54, 5)
+    ).double()
+    x, linear = torch.randn(2, 3, 3, 7, 7).double(), {"0": None, "1": None, "3": None}
+    chaos = ChaoticLoss(3.0, reduction=reduction).attach(model, list(linear))
+    weights, hooks_before = [p.clone() for p in model.parameters()], hooks(model)
+    (model(x).var() + chaos()).backward()
+    h, found = x.flatten(0, 1), chaos.critical_z(0.1, momentum=0.5)
+    assert kept(chaos) == [0, 0, 0]  # the power iteration leaves no record
+    for name, layer in model.named_children():
+        if name in linear:
+            size, groups = (layer.kernel_size, layer.groups) if name != "3" else ((1, 1), 1)
+            image = h if h.dim() == 4 else h[..., None, None]
+            stride = layer.stride if name != "3" else 1
+            parts = [nn.functional.unfold(part, size, stride=stride) for part in image.chunk(groups, 1)]
+            rows = [part.transpose(1, 2).reshape(-1, part.shape[1]) for part in parts]
+            rows = [torch.cat([r, torch.ones(len(r), 1)], 1) if layer.bias is not None else r for r in rows]
+            largest = max(torch.linalg.eigvalsh(r.T @ r)[-1].item() for r in rows)
+            assert largest_eigenvalue(layer, [h]) == pytest.approx(largest, rel=1e-5)
+            known = critical_z(largest, 0.1, 0.5, reduction=reduction, numel=layer(h).numel())
+            assert found[name] == pytest.approx(known, rel=1e-5)
+        h = layer(h).detach()
+    assert hooks(model) == hooks_before
+    assert all(torch.equal(*pair) for pair in zip(weights, model.parameters(), strict=True))
+    assert chaos.report()["3"]["z_over_critical"] == pytest.approx(3.0 / found["3"])
+
+
+def test_critical_z_takes_the_optimizer_and_says_where_it_does_not_hold():
+    model, x = network(), batch()
+    chaos = ChaoticLoss(3.0).attach(model, "fc1").attach(model, "lif1", "membrane").attach(model, "fc2", "input")
+    assert chaos.critical_z(0.1)["fc1"].startswith("unknown: its inputs are measured in an uncompiled training step")
+    (model(x).var() + chaos()).backward()
+    found = chaos.critical_z(torch.optim.SGD(model.parameters(), lr=0.2, momentum=0.6))
+    assert found["fc1"] == pytest.approx(chaos.critical_z(0.2, 0.6)["fc1"])
+    assert found["fc1"] > 0
+    for name in ("lif1", "fc2"):
+        assert found[name] == "unknown: only the output of a linear or convolutional layer has a formula"
+    for optimizer in (
+        torch.optim.Adam(model.parameters()),
+        torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True),
+    ):
+        assert all(
+            value.startswith(f"unknown: {type(optimizer).__name__} is not") for value in chaos.critical_z(optimizer).values()
+        )
+    assert chaos.report()["fc1"]["z_over_critical"] is None
+
+
+def trained(z, steps=60):
+    """The digits, 64-64-10, trained by gradient descent with a chaotic loss; accuracy and the last report."""
+    from study.train import TASKS, new_net
+
+    task, torch_threads = TASKS["digits_1"], torch.get_num_threads()
+    torch.set_num_threads(1)
+    data, model = task.data(), new_net(task, 0)
+    chaos = ChaoticLoss(z).attach(model, "hidden.*")
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    for n in range(steps):
+        rows = slice(50 * (n % 20), 50 * (n % 20 + 1))
+        optimizer.zero_grad()
+        (nn.functional.cross_entropy(model(data.x_train[rows])[0], data.y_train[rows]) + chaos()).backward()
+        optimizer.step()
+    torch.set_num_threads(torch_threads)
+    return (model.eval()(data.x_val)[0].argmax(1) == data.y_val).double().mean().item(), chaos.report()["hidden.0"]
+
+
+def test_a_strength_ten_times_too_large_is_reported():
+    (good, silent), (lost, told) = trained(15.0), trained(150.0)
+    assert good > 0.85
+    assert silent["warning"] is None
+    assert lost < 0.3
+    assert told["warning"].startswith("z = 150 is too large: ")
+
+
+def test_a_strength_above_the_critical_one_is_reported():
+    model = nn.Linear(4, 3)
+    chaos = ChaoticLoss(100.0, reduction="sum").attach(model, model)
+    (model(torch.randn(50, 4)).var() * 1e6 + chaos()).backward()
+    (limit,) = chaos.critical_z(1.0).values()
+    (row,) = chaos.report().values()
+    assert row["z_over_critical"] == 100.0 / limit > 1
+    assert "times the critical z" in row["warning"]
 
 
 # hook lifetime
