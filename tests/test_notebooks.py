@@ -151,3 +151,13 @@ def test_readme_shows_the_speed_that_was_measured():
 @pytest.mark.parametrize("path", sorted((ROOT / "images").glob("*.json")), ids=lambda path: path.stem)
 def test_readme_says_what_the_figures_found(path):
     assert json.loads(path.read_text())["results"]["summary"] in (ROOT / "README.md").read_text()
+
+
+def test_readme_gives_the_verdict_of_the_study():
+    verdicts = json.loads((ROOT / "images" / "does_chaos_help.json").read_text())["results"]["verdicts"]
+    helps = sum(row["CSBP"] == "helps" for row in verdicts)
+    text = " ".join(README.read_text().split())
+    assert f"CSBP is better than BP in {helps} of {len(verdicts)} tasks. A pull to the same place" in text
+    assert "without any chaos is as good in all of them" in text
+    assert all(row["chaos is why"] == "no" for row in verdicts)
+    assert all(float(row["p"]) >= 0.05 for row in verdicts)

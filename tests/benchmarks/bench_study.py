@@ -1,15 +1,11 @@
-"""Training 32 networks of the study in one vectorised run, against 32 separate ones: a step of all, alternating in one run."""
+"""Training 32 networks of the study in one vectorised run, against 32 separate ones: a step of all, in turns in one run."""
 
 import random
-import sys
 from functools import cache
-from pathlib import Path
 
 import pytest
 import torch
 from torch.nn import functional as F
-
-sys.path.insert(0, str(Path(__file__).parents[2]))  # study is no part of the installed package
 
 from csbp_core import chaotic_loss
 from study.train import MOMENTUM, TASKS, Training, new_net

@@ -37,6 +37,12 @@ def csbp(seconds: dict, info: dict) -> dict:
     return {"machine": f"{_cpu_model()}, 2 torch threads", "seconds": steps}
 
 
+def study(seconds: dict, info: dict) -> dict:
+    ((setting, values),) = seconds.items()
+    medians, rounds = {name: median(values[name]) for name in ("separate", "vectorised")}, len(values["separate"])
+    return {"machine": f"{_cpu_model()}, 2 torch threads", "setting": setting, "rounds": rounds, "seconds": medians}
+
+
 def tables(results: dict) -> dict[str, str]:
     """The README's tables, by the names of their blocks."""
     rates = results["dynamics"]["neuron_epochs_per_second"]
@@ -57,8 +63,12 @@ def tables(results: dict) -> dict[str, str]:
         shares = [f"{added / of['BP step']:.1%}" for added in (ours, theirs)]
         step[setting] = [f"{1e3 * of['BP step']:.3g} ms", *shares, f"{ours / theirs:.2f}"]
 
+    separate, together = (results["study"]["seconds"][name] for name in ("separate", "vectorised"))
+    many = {"": ["one by one", "vectorised", "ratio"]}
+    many[results["study"]["setting"]] = [f"{1e3 * separate:.3g} ms", f"{1e3 * together:.3g} ms", f"{separate / together:.1f}"]
+
     out = {}
-    for name, rows in (("dynamics", speed), ("lif", layer), ("csbp", step)):
+    for name, rows in (("dynamics", speed), ("lif", layer), ("csbp", step), ("study", many)):
         lines = [f"| {' | '.join([title or results[name]['machine'], *cells])} |" for title, cells in rows.items()]
         out[name] = "\n".join([lines[0], "|" + "---|" * (len(rows[""]) + 1), *lines[1:]]) + "\n"
     return out
@@ -89,7 +99,7 @@ def pytest_benchmark_update_json(config, benchmarks, output_json):
         by_setting.setdefault(extra["name"], []).append(entry["stats"]["median"])
         info.setdefault(name, {}).setdefault(extra["name"], {}).update(extra)
     results, text = json.loads(RESULTS.read_text()), README.read_text()
-    for name, condense in (("dynamics", dynamics), ("lif", lif), ("csbp", csbp)):
+    for name, condense in (("dynamics", dynamics), ("lif", lif), ("csbp", csbp), ("study", study)):
         if name in seconds:
             results[name] = condense(seconds[name], info[name])
     replace_file(RESULTS, json.dumps(results, indent=1).encode() + b"\n")
