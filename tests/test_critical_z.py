@@ -9,13 +9,7 @@ from torch.nn.functional import pad, unfold
 
 from csbp_core import chaotic_loss, critical_z
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 SCALE, LR = 10.0, 0.1

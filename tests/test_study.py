@@ -3,7 +3,6 @@ import functools
 import itertools
 import json
 import math
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,19 +12,12 @@ from scipy import stats
 from torch.nn import functional as F
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))  # study is no part of the installed package
 
-from csbp_core import chaotic_loss, critical_z  # noqa: E402
-from study import analysis, cell, collect, data, train  # noqa: E402
-from study.train import ARMS, TASKS, Training  # noqa: E402
+from csbp_core import chaotic_loss, critical_z
+from study import analysis, cell, collect, data, train
+from study.train import ARMS, TASKS, Training
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # data
