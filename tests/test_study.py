@@ -11,12 +11,11 @@ import torch
 from scipy import stats
 from torch.nn import functional as F
 
-ROOT = Path(__file__).parents[1]
-
 from csbp_core import chaotic_loss, critical_z
 from study import analysis, cell, collect, data, train
 from study.train import ARMS, TASKS, Training
 
+ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
