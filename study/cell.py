@@ -21,15 +21,15 @@ from csbp_core.lyapunov import largest_lyapunov
 from .train import ARMS, TASKS, Task, Training
 
 TUNING_SEED = 10_000  # tuning seeds start here, final seeds at 0
-LEARNING_RATES = (0.05, 0.1, 0.2, 0.4, 0.8)
+LEARNING_RATES = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 STRENGTHS = {"membrane": (2.0, 6.0, 20.0, 60.0, 200.0)}
-DEFAULT_STRENGTHS = (1.0, 2.0, 5.0, 10.0, 20.0)
+DEFAULT_STRENGTHS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
 
 
 def candidates(arm: str, bp: dict | None, csbp: dict | None) -> list[tuple[float, float]]:
-    """The 15 candidates (lr, z) of an arm, around the lr chosen for BP; the five of an arm without its own z."""
+    """The candidates (lr, z) of an arm, its lr around the one chosen for BP."""
     if arm == "bp":
-        return [(lr, 1.0) for lr in LEARNING_RATES]  # BP has no z
+        return [(lr, 1.0) for lr in LEARNING_RATES]
     if bp is None or (arm in ("high", "noise") and csbp is None):
         raise ValueError(f"arm = {arm!r}: needs the bp cell, high and noise also the csbp cell")
     if arm in ("high", "noise"):

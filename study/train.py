@@ -62,7 +62,7 @@ class Task(NamedTuple):
     batch: int = 50
     every: int = 1  # epochs from one validation to the next
     seeds: int = 64  # of the final runs
-    tuning: int = 75  # networks trained to choose the settings
+    tuning: int = 180  # networks trained to choose the settings
     solve: bool = False  # accuracy is 1 if everything is right, else 0
 
 

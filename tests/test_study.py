@@ -218,7 +218,7 @@ def mini(tmp_path_factory):
 
     def make(arm, name):
         known = [f"--{other}={folder / other}.json" for other in ("bp", "csbp") if (folder / f"{other}.json").exists()]
-        small = "--seeds 3 --epochs 2 --tuning 15".split()
+        small = "--seeds 3 --epochs 2 --tuning 18".split()
         cell.main(["digits_1", arm, "--out", str(folder / f"{name}.json"), *known, *small])
         return json.loads((folder / f"{name}.json").read_text())
 
@@ -237,7 +237,7 @@ def test_cells_and_table(mini, tmp_path):
     _, cells = mini
     for arm, one in cells.items():
         assert one["lr"] in {row["lr"] for row in one["tuning"]}, arm
-        assert len(one["tuning"]) == (5 if arm in ("bp", "high", "noise") else 15)
+        assert len(one["tuning"]) == {"bp": 6, "high": 5, "noise": 5, "membrane": 15}.get(arm, 18)
         assert np.shape(one["validation"]) == (3, one["epochs"])
         assert np.shape(one["exponent_quarters"]) == (3, 4)
         assert one["epochs"] <= 2
