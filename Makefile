@@ -15,7 +15,7 @@ $(NOTEBOOKS): $(READY)  ## one notebook, for example `make 02_single_neuron_csbp
 test: $(READY)  ## lint, types, unit tests, and every stored notebook against its own outputs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy csbp_core study
+	$(BIN)/mypy csbp_core csbp_notebooks study
 	$(BIN)/pytest -n auto --dist loadfile --nbval --nbval-current-env --nbval-cell-timeout=300
 
 lab: $(READY)  ## open the notebooks

@@ -1,6 +1,6 @@
 """The exact map behind Example 1, in plain scalar loops compiled by numba: one epoch of training is w -> f(w; z).
 
-With w = b and x = 1 the input current is s = 2 w, and an epoch of CSBP is one step of a map whose parameter z decays,
+With w = b and x = 1 the input current is s = 2 w. An epoch of CSBP, in which `Map` holds all that stays and z decays, is
 
     f(w; z) = w - lr (z (sigmoid(2 w) - I0) + G(w)),    z <- beta z,    G = dL_bp/dw with L_bp = (sum_t k_t / rate_steps)**2
     m_t = d m_(t-1) (1 - k_(t-1)) + s,    k_t = [m_t > v_threshold],    dk/dm := max(0, gamma - |m - v_threshold|) / gamma**2
@@ -10,54 +10,33 @@ range. No code is shared with `single_neuron`: each is the other's oracle. Expon
 which a spike has derivative zero; double backward is wrong here. Source: the published Example 1, doi:10.1093/nsr/nwae037.
 """
 
-from __future__ import annotations
-
 import math
+from collections import namedtuple
 from contextlib import suppress
-from typing import NamedTuple
 
 import numpy as np
 from numba import njit, prange
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 
-from .checks import check
+from .checks import check, check_all, check_choice
 
 Array = NDArray[np.float64]
 LANES = 8  # independent orbits advanced together by a thread: each waits for its own exp, so they hide each other's latency
 TINY = float(np.finfo(float).tiny)  # floor of |f'|: the exponent of a superstable orbit is finite
 NO_NOISE = np.empty((0, 0))
-RANGES = {"w": "(-inf, inf)", "w0": "(-inf, inf)", "beta": "(0, 1]", "I0": "(0, 1)", "decay": "[0, 1]", "noise": "[0, inf)"}
-COUNTS = {"transient": 0, "seed": 0, "keep": 1, "steps": 1, "epochs": 1, "time_steps": 1, "rate_steps": 1}  # integers from here
-
-
-class Map(NamedTuple):
-    """The map's settings: learning rate, target of the chaotic loss, BP gradient on or off, and the neuron's."""
-
-    lr: float = 1.0
-    I0: float = 0.65
-    bp: bool = True
-    time_steps: int = 20
-    rate_steps: int = 10
-    decay: float = 0.2
-    v_threshold: float = 1.0
-    gamma: float = 1.0
-
-
-def _check(*, scalar: bool = False, **values) -> None:
-    """Refuse a value outside the range of its name, (0, inf) unless it is above, and arrays but for w, w0 and z."""
-    for name, value in values.items():
-        allowed = f"[{COUNTS[name]}, inf)" if name in COUNTS else RANGES.get(name, "(0, inf)")
-        check(name, value, allowed, integer=name in COUNTS, scalar=scalar or name not in ("w", "w0", "z"))
+Map = namedtuple(
+    "Map", "lr I0 bp time_steps rate_steps decay v_threshold gamma", defaults=(1.0, 0.65, True, 20, 10, 0.2, 1.0, 1.0)
+)  # bp: with the BP gradient, or without
+Bifurcation = namedtuple("Bifurcation", "kind period z epoch")
 
 
 def _map(settings: dict) -> Map:
     """The settings, checked, each of its default's type: all calls share one compilation."""
     if unknown := set(settings) - set(Map._fields):
         raise ValueError(f"unknown setting {min(unknown)!r}: must be one of {', '.join(Map._fields)}")
-    if not isinstance(settings.get("bp", True), bool):
-        raise ValueError(f"bp = {settings['bp']!r}: must be True or False")
-    _check(**{name: value for name, value in settings.items() if name != "bp"})
+    check_choice("bp", settings.get("bp", True), (True, False))
+    check_all(**{name: value for name, value in settings.items() if name != "bp"})
     return Map(**{name: type(Map._field_defaults[name])(value) for name, value in settings.items()})
 
 
@@ -130,6 +109,8 @@ def _iterate(w0, z0, p, beta, skip, keep, noise, exponent):
 
 def _apply(kernel, w: ArrayLike, z: ArrayLike, settings: dict, *rest) -> Array:
     """What `kernel` makes of `w` and `z`, broadcast, in their shape."""
+    check("w", w, "(-inf, inf)")
+    check("z", z, "(0, inf)")
     w, z = (np.array(a, dtype=float) for a in np.broadcast_arrays(w, z))
     out = kernel(w.ravel(), z.ravel(), _map(settings), *rest)
     return out.reshape(w.shape + out.shape[1:])[()]
@@ -137,31 +118,28 @@ def _apply(kernel, w: ArrayLike, z: ArrayLike, settings: dict, *rest) -> Array:
 
 def gradient(w: ArrayLike, **settings) -> Array:
     """G(w) = dL_bp/dw by the surrogate, reset path included; the shape of `w`."""
-    _check(w=w)
     return _apply(_evaluate, w, 1.0, settings, 0)
 
 
 def step(w: ArrayLike, z: ArrayLike, **settings) -> Array:
     """One epoch, f(w; z); `w` and `z` broadcast."""
-    _check(w=w, z=z)
     return _apply(_evaluate, w, z, settings, 1)
 
 
 def slope(w: ArrayLike, z: ArrayLike, **settings) -> Array:
     """df/dw on the smooth pieces of f, spikes held fixed; `w` and `z` broadcast."""
-    _check(w=w, z=z)
     return _apply(_evaluate, w, z, settings, 2)
 
 
 def orbit_diagram(z: ArrayLike, w0: ArrayLike = 0.5, transient: int = 1000, keep: int = 500, **settings) -> Array:
     """Orbits at frozen `z` after a transient: `[len(z), keep]`; `z` and `w0` broadcast, `z[:, None]` takes several starts."""
-    _check(z=z, w0=w0, transient=transient, keep=keep)
+    check_all(("z", "w0"), z=z, w0=w0, transient=transient, keep=keep)
     return _apply(_iterate, w0, z, settings, 1.0, int(transient), int(keep), NO_NOISE, False)
 
 
 def lyapunov(z: ArrayLike, w0: ArrayLike = 0.5, transient: int = 1000, steps: int = 2000, **settings) -> Array:
     """Lyapunov exponent at frozen `z`, the mean of log |df/dw| over `steps` epochs after a transient: `[len(z)]`, per epoch."""
-    _check(z=z, w0=w0, transient=transient, steps=steps)
+    check_all(("z", "w0"), z=z, w0=w0, transient=transient, steps=steps)
     return _apply(_iterate, w0, z, settings, 1.0, int(transient), int(steps), NO_NOISE, True)[..., 0]
 
 
@@ -172,7 +150,7 @@ def anneal(
 
     A run's noise depends on `seed` and its place in `w0` alone; rounding in float32 is of the size noise = 2**-24.
     """
-    _check(w0=w0, z=z, beta=beta, epochs=epochs, noise=noise, seed=seed)
+    check_all(("w0", "z"), w0=w0, z=z, beta=beta, epochs=epochs, noise=noise, seed=seed)
     if np.ndim(w0) > 1 or np.ndim(z) > 1 or len({np.size(w0), np.size(z)} - {1}) > 1:
         raise ValueError(f"shapes {np.shape(w0)} of w0 and {np.shape(z)} of z: must be numbers or 1-d and of one length")
     w0, z = np.broadcast_arrays(np.atleast_1d(w0), z)
@@ -184,21 +162,11 @@ def finite_time_lyapunov(
     w0: float, z: float = 10.0, beta: float = 0.9995, epochs: int = 4000, window: int = 50, **settings
 ) -> Array:
     """Mean log |df/dw| over the last `window` epochs of an annealed run: `[epochs]`, NaN before the first full window."""
-    _check(scalar=True, w0=w0, z=z, epochs=epochs)
+    check_all(w0=w0, z=z, epochs=epochs)
     check("window", window, f"[1, {epochs}]", integer=True)
     w = anneal(w0, z, beta, epochs, **settings)[:, 0]
-    slopes = _apply(_evaluate, w, z * beta ** np.arange(epochs), settings, 2)
-    growth = np.log(np.maximum(np.abs(slopes), TINY))
+    growth = np.log(np.maximum(np.abs(slope(w, np.maximum(z * beta ** np.arange(epochs), TINY), **settings)), TINY))
     return np.r_[np.full(window - 1, np.nan), np.lib.stride_tricks.sliding_window_view(growth, window).mean(-1)]
-
-
-class Bifurcation(NamedTuple):
-    """An event on the way down in z: what happens to which cycle, at which z, and at which epoch of the annealed run."""
-
-    kind: str
-    period: int
-    z: float
-    epoch: float
 
 
 @njit(cache=True)
@@ -222,11 +190,12 @@ def bifurcations(z: float = 10.0, beta: float = 0.9995, **settings) -> list[Bifu
 
     There the map is that of the chaotic loss alone, which is smooth: w* is followed upwards and at each doubling the new
     cycle, up to period 32; the list ends early where Newton's method loses the cycle. Cycles born otherwise are not in it.
-    Kinds: "period doubling" (multiplier -1; the smaller period: w* becomes stable at 1), "superstable" (multiplier 0),
-    "border w = 1" and the like (a point enters or leaves where BP acts). Each is a root in z, to 1e-9 of its size. Returns
-    them downwards in z, with the epoch (NaN for beta = 1).
+    Returns them downwards in z, a root each to 1e-9 of its size, with the epoch of the annealed run (NaN for beta = 1). Kinds:
+    "period doubling" (multiplier -1; the smaller period: w* becomes stable at 1), "superstable" (multiplier 0), "border w = 1"
+    and the like (a point enters or leaves where BP acts).
     """
-    _check(scalar=True, z=z, beta=beta)
+    check_all(z=z, beta=beta)
+    check("z", z, "(0, inf)")
     p = _map(settings)
     smooth, z_c, found = p._replace(bp=False), 1 / (p.lr * p.I0 * (1 - p.I0)), []
     low, high = p.v_threshold / 2 / sum(p.decay**t for t in range(p.time_steps)), (p.v_threshold + p.gamma) / 2

@@ -1,24 +1,21 @@
 """The chaotic loss, and the strength above which it destabilises training."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
+from torch.func import functional_call, vjp
 from torch.nn import functional as F
 
-from .checks import check, check_choice
+from .checks import check_all, check_choice
 
-Number = float | Tensor
 LINEAR = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
 
 
 def chaotic_loss(
-    h: Tensor, z: Number, I0: Number = 0.65, scale: float = 10.0, reduction: str = "mean", literal: bool = False
+    h: Tensor, z: float | Tensor, I0: float | Tensor = 0.65, scale: float = 10.0, reduction: str = "mean", literal: bool = False
 ) -> Tensor:
     """The chaotic loss of CSBP on a layer's output or membrane potential.
 
@@ -30,8 +27,7 @@ def chaotic_loss(
         h: output or membrane potential, any shape, floating point; half precision is computed and returned in float32.
         z: strength, >= 0. A number, or a tensor that broadcasts with `h`: keep it float64, it is cast last. The values of a
             tensor are not checked, which would wait for a GPU and break vmap. The same holds for `I0`.
-        I0: the value that s is pulled to, in (0, 1).
-        scale: divisor of `h`, > 0: 10 in deep networks, 1 in the published single neuron.
+        I0, scale: what s is pulled to, in (0, 1), and the divisor of `h`: 10 in deep networks, 1 in the published neuron.
         reduction: "mean", "sum" (the published document) or "none".
         literal: evaluate the published expression term by term, bit for bit like it; in float32 it overflows from
             h / scale = 16.64 on. False is the stable form, finite for every finite h.
@@ -39,25 +35,22 @@ def chaotic_loss(
     Returns a scalar, or the shape of `h` for "none". Raises ValueError for a value out of range or an empty `h`.
     Source: Wang, Tao and Chen 2024, doi:10.1093/nsr/nwae037.
     """
-    for name, value, allowed in (("z", z, "[0, inf)"), ("I0", I0, "(0, 1)")):
-        if not isinstance(value, Tensor):
-            check(name, value, allowed, scalar=True)
-    check("scale", scale, "(0, inf)", scalar=True)
+    check_all(scale=scale, **{name: value for name, value in (("z", z), ("I0", I0)) if not isinstance(value, Tensor)})
     check_choice("reduction", reduction, ("mean", "sum", "none"))
     if not isinstance(h, Tensor) or not h.is_floating_point() or h.numel() == 0:
         got = f"{h.dtype} {tuple(h.shape)}" if isinstance(h, Tensor) else type(h).__name__
         raise ValueError(f"h = {got}: must be a floating point tensor that is not empty")
     if not literal:
         return unchecked_loss(h, z, I0, scale, reduction)
-    h = _float(h)
+    h = h.to(torch.promote_types(h.dtype, torch.float32))
     s = torch.sigmoid(h / scale)
     loss = _cast(-z, h) * (_cast(I0, h) * torch.log(s) + _cast(1 - I0, h) * torch.log(1 - s))
     return loss if reduction == "none" else getattr(loss, reduction)()
 
 
-def unchecked_loss(h: Tensor, z: Number, I0: Number, scale: float, reduction: str) -> Tensor:
+def unchecked_loss(h: Tensor, z: float | Tensor, I0: float | Tensor, scale: float, reduction: str) -> Tensor:
     """The stable form, which is the library's; it cancels for a target below 1/2, so there log s and log(1 - s) swap."""
-    h, each = _float(h), isinstance(z, Tensor) and z.dim() > 0
+    h, each = h.to(torch.promote_types(h.dtype, torch.float32)), isinstance(z, Tensor) and z.dim() > 0
     if isinstance(I0, Tensor):
         flip, target = _cast(2 * (I0 >= 0.5).to(h.dtype) - 1, h), _cast(torch.maximum(I0, 1 - I0), h)
     else:
@@ -65,10 +58,6 @@ def unchecked_loss(h: Tensor, z: Number, I0: Number, scale: float, reduction: st
     u, target = torch.broadcast_tensors(h * (flip / scale), target)
     loss = _cast(z, h) * F.binary_cross_entropy_with_logits(u, target, reduction="none" if each else reduction)
     return getattr(loss, reduction)() if each and reduction != "none" else loss
-
-
-def _float(h: Tensor) -> Tensor:
-    return h.float() if h.dtype in (torch.float16, torch.bfloat16) else h
 
 
 def _cast(value: Any, like: Tensor) -> Any:
@@ -83,43 +72,33 @@ def critical_z(
 
         z_c = 2 (1 + momentum) scale**2 / (lr * c * I0 (1 - I0) * lambda_max(X^T X)),   c = 1 (sum) or 1 / numel (mean)
 
-    Args:
-        lambda_max: of `largest_eigenvalue`; Example 1 has X = [1, 1], so 2.
-        lr, momentum: of the gradient descent, lr > 0, momentum in [0, 1).
-        I0, scale, reduction: of `chaotic_loss`.
-        numel: for "mean", the number of all elements of h that the mean runs over.
-
-    Returns z_c. Raises ValueError for a value out of range, or "mean" without numel.
-    Source: linear stability at the fixed point s = I0; 4.3956 for Example 1, where the published weight settles.
+    `lambda_max` is that of `largest_eigenvalue` (Example 1 has X = [1, 1], so 2), `lr` > 0 and `momentum` in [0, 1) those of
+    the gradient descent, `I0`, `scale` and `reduction` those of `chaotic_loss`; `numel` counts all elements of h that a mean
+    runs over. Raises ValueError for a value out of range, or "mean" without numel. Source: linear stability at the fixed point
+    s = I0; 4.3956 for Example 1, where the published weight settles.
     """
-    for name, value in {"lambda_max": lambda_max, "lr": lr, "scale": scale}.items():
-        check(name, value, "(0, inf)", scalar=True)
-    check("momentum", momentum, "[0, 1)", scalar=True)
-    check("I0", I0, "(0, 1)", scalar=True)
     check_choice("reduction", reduction, ("sum", "mean"))
-    if reduction == "mean":
-        check("numel", numel, "[1, inf)", integer=True)
-    c = 1.0 / numel if numel and reduction == "mean" else 1.0
-    return 2 * (1 + momentum) * scale**2 / (lr * c * I0 * (1 - I0) * lambda_max)
+    rows = numel if reduction == "mean" else 1
+    check_all(lambda_max=lambda_max, lr=lr, momentum=momentum, I0=I0, scale=scale, numel=rows)
+    return 2 * (1 + momentum) * scale**2 * rows / (lr * I0 * (1 - I0) * lambda_max)  # type: ignore[operator]
 
 
 def largest_eigenvalue(layer: nn.Module, inputs: Iterable[Tensor]) -> float:
     """lambda_max(X^T X) of a linear or convolutional layer, to 1e-6, by power iteration through the layer itself.
 
-    X has a row of inputs per sample and position of all `inputs` (shaped as the layer takes them), and a column of ones for
-    the bias, if there is one. One output channel is enough: X is the same for all, unless they come in groups.
+    X has a row per sample and position of all `inputs`, shaped as the layer takes them, and a column of ones for a bias. One
+    output channel is enough: X is the same for all, unless they come in groups.
     """
     layer, channels = copy.deepcopy(layer), None if getattr(layer, "groups", 1) > 1 else 1
     layer._forward_hooks.clear()  # these runs are nobody's business
     weights = {name: p[:channels] for name in ("weight", "bias") if (p := getattr(layer, name)) is not None}
-    v = [torch.linspace(0.5, 1.5, p.numel(), dtype=p.dtype, device=p.device).view(p.shape) for p in weights.values()]
+    v = {name: torch.linspace(0.5, 1.5, p.numel()).to(p).view(p.shape) for name, p in weights.items()}
     estimate, inputs = 0.0, [x.detach() for x in inputs]
     for _ in range(1000):
-        norm = sum(float(part.square().sum()) for part in v) ** 0.5
+        norm = sum(float(part.square().sum()) for part in v.values()) ** 0.5
         if abs(norm - estimate) <= 1e-7 * norm:
             break
-        estimate, v = norm, [(part / norm).requires_grad_() for part in v]
-        with torch.enable_grad():
-            h = [functional_call(layer, dict(zip(weights, v, strict=True)), x) for x in inputs]
-            v = list(torch.autograd.grad(sum(part.square().sum() / 2 for part in h), v))
+        estimate, v = norm, {name: part / norm for name, part in v.items()}
+        h, transpose, *_ = vjp(lambda v: [functional_call(layer, v, x) for x in inputs], v)
+        (v,) = transpose(h)
     return norm

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from .checks import check
+from .checks import check, check_all
 
 
 def largest_lyapunov(step, state, steps: int, d0=1e-6, *, rows=False, seed=0, displace: int | None = None) -> np.ndarray:
@@ -21,8 +21,7 @@ def largest_lyapunov(step, state, steps: int, d0=1e-6, *, rows=False, seed=0, di
 
     Returns `[steps, *d0.shape]`, `[..., rows]` with NaN once a row overflows, else a ValueError. Distance 0 counts as 2e-308.
     """
-    check("steps", steps, "[1, inf)", integer=True)
-    check("d0", d0, "(0, inf)")
+    check_all(["d0"], steps=steps, d0=d0, seed=seed)
     model = isinstance(state[0], torch.nn.Module)
 
     def moving(system):

@@ -1,11 +1,7 @@
 """The leaky integrate-and-fire neuron: one pure step, and a layer that runs it over time, by autograd or faster."""
 
-from __future__ import annotations
-
 import functools
-import importlib.util
-import os
-import shutil
+import inspect
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .checks import check, check_choice
+from .checks import check_all, check_choice
 from .surrogate import triangle
 
 
@@ -27,14 +23,14 @@ def lif_step(
     Args:
         x: input current at this step, any shape.
         v, spike: potential before reset and spikes of the step before, the shape of `x` (zeros to start from rest).
-        decay: leak factor; 0.5 is tau = 2.0 in SpikingJelly, beta = 0.5 in snnTorch and tau = 0.5 in the published code.
-        v_threshold, gamma: firing threshold and the surrogate's half-width, in units of `v`.
+        decay: leak factor in [0, 1]; 0.5 is tau = 2.0 in SpikingJelly, beta = 0.5 in snnTorch, tau = 0.5 in the published code.
+        v_threshold, gamma: firing threshold and the surrogate's half-width, > 0, in units of `v`.
 
-    Returns `(v, spike)`, with `v` before the reset. Detach `spike` to keep the gradient out of the reset. Raises ValueError
-    for a decay or gamma out of range. Source: the published document, its Example 1 (doi:10.1093/nsr/nwae037).
+    Returns `(v, spike)`, `v` before the reset; detach `spike` to keep the gradient out of it. Raises ValueError for a decay or
+    gamma out of range. Source: the published document, its Example 1 (doi:10.1093/nsr/nwae037).
     """
     if not 0 <= decay <= 1:
-        check("decay", decay, "[0, 1]", scalar=True)
+        check_all(decay=decay)
     v = v * decay * (1 - spike) + x
     return v, triangle(v - v_threshold, gamma)
 
@@ -118,18 +114,16 @@ class LIF(nn.Module):
     """A layer of leaky integrate-and-fire neurons, `lif_step` over the first dimension of its input.
 
     Args:
-        decay: leak factor in [0, 1].
-        v_threshold, gamma: firing threshold and half-width of the triangular surrogate gradient, > 0.
-        detach_reset: keep the gradient out of the reset.
-        store_v_seq: keep the potential of every step in `v_seq`.
+        decay, v_threshold, gamma: of `lif_step`.
+        detach_reset, store_v_seq: keep the gradient out of the reset; keep the potential of every step in `v_seq`.
         backend: "reference" is autograd through `lif_step`, bit for bit the published order of operations. "eager" and
             "compiled" give the same spikes; their backward pass, differentiable once, keeps a single tensor. "auto" is
-            "compiled" to train on 2**18 or more numbers where a compiler is (seconds for each new T), else "eager".
+            "compiled" to train on 2**18 or more numbers (seconds for each new T), else, or without a compiler, "eager".
 
-    Shape: currents `[T, N, *]` to spikes `[T, N, *]`, T >= 1; every call starts from rest.
-    Attributes, both differentiable, None before the first call and dropped by deepcopy and pickle: `v`, the potential after
-    the reset at the last step, `[N, *]`; `v_seq`, the one before the reset at every step, `[T, N, *]`, if stored.
-    Raises ValueError for a parameter out of range or an input without time steps.
+    Shape: currents `[T, N, *]` to spikes `[T, N, *]`, T >= 1; every call starts from rest. Attributes, both differentiable,
+    None before the first call and dropped by deepcopy and pickle: `v`, the potential after the reset at the last step,
+    `[N, *]`; `v_seq`, the one before the reset at every step, `[T, N, *]`, if stored. Raises ValueError for a parameter out of
+    range or an input without time steps.
     """
 
     v: Tensor | None = None
@@ -140,41 +134,31 @@ class LIF(nn.Module):
         store_v_seq: bool = False, backend: str = "auto",
     ) -> None:  # fmt: skip
         super().__init__()
-        check("decay", decay, "[0, 1]", scalar=True)
-        check("v_threshold", v_threshold, "(0, inf)", scalar=True)
-        check("gamma", gamma, "(0, inf)", scalar=True)
+        check_all(decay=decay, v_threshold=v_threshold, gamma=gamma)
         check_choice("backend", backend, ("auto", "compiled", "eager", "reference"))
         self.decay, self.v_threshold, self.gamma = float(decay), float(v_threshold), float(gamma)
         self.detach_reset, self.store_v_seq, self.backend = detach_reset, store_v_seq, backend
-
-    def _compiles(self, x: Tensor) -> bool:
-        large = x.numel() >= 2**18 and x.requires_grad
-        if x.dtype not in (torch.float32, torch.float64) or self.backend == "eager" or (self.backend == "auto" and not large):
-            return False
-        if x.device.type == "cuda":
-            return importlib.util.find_spec("triton") is not None
-        return x.device.type == "cpu" and shutil.which(os.environ.get("CXX", "g++")) is not None
 
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() < 1 or x.shape[0] == 0 or not x.is_floating_point():
             raise ValueError(f"x = {x.dtype} {tuple(x.shape)}: must be floating point [T, N, *] with T >= 1")
         neuron = {"decay": self.decay, "v_threshold": self.v_threshold, "gamma": self.gamma}
-        if self.backend != "reference":
-            spikes, v_seq, self.v = _LIF.apply(x, *neuron.values(), self.detach_reset, self._compiles(x))
-            self.v_seq = v_seq if self.store_v_seq else None
-            return spikes
-        v, reset, steps = torch.zeros_like(x[0]), torch.zeros_like(x[0]), []
-        for x_t in x:  # x_t: [N, *]
-            v, spike = lif_step(x_t, v, reset, **neuron)
-            reset = spike.detach() if self.detach_reset else spike
-            steps.append((spike, v))
-        spikes, v_seq = (torch.stack(each) for each in zip(*steps, strict=True))
-        self.v, self.v_seq = v * (1 - reset), v_seq if self.store_v_seq else None
+        if self.backend == "reference":
+            v, reset, steps = torch.zeros_like(x[0]), torch.zeros_like(x[0]), []
+            for x_t in x:  # x_t: [N, *]
+                v, spike = lif_step(x_t, v, reset, **neuron)
+                reset = spike.detach() if self.detach_reset else spike
+                steps.append((spike, v))
+            (spikes, v_seq), self.v = (torch.stack(each) for each in zip(*steps, strict=True)), v * (1 - reset)
+        else:
+            large = self.backend == "auto" and x.requires_grad and x.numel() >= 2**18
+            compiled = (large or self.backend == "compiled") and x.dtype in (torch.float32, torch.float64)
+            spikes, v_seq, self.v = _LIF.apply(x, *neuron.values(), self.detach_reset, compiled)
+        self.v_seq = v_seq if self.store_v_seq else None
         return spikes
 
     def __getstate__(self) -> dict:
         return {**super().__getstate__(), "v": None, "v_seq": None}
 
     def extra_repr(self) -> str:
-        names = ("decay", "v_threshold", "gamma", "detach_reset", "store_v_seq", "backend")
-        return ", ".join(f"{name}={getattr(self, name)}" for name in names)
+        return ", ".join(f"{name}={getattr(self, name)}" for name in list(inspect.signature(LIF).parameters))

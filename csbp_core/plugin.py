@@ -1,18 +1,15 @@
 """CSBP in any network: a chaotic loss that attaches to layers by name, reads them as they run, and anneals."""
 
-from __future__ import annotations
-
 import difflib
-import functools
 import math
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
 
-from .checks import check, check_choice
+from .checks import check_all, check_choice
 from .loss import LINEAR, critical_z, largest_eigenvalue, unchecked_loss
 
 Read = str | Callable[[nn.Module, tuple, Any], Tensor]
@@ -26,12 +23,10 @@ def _find(model: nn.Module, layers: Any) -> dict[str, nn.Module]:
         model = cast(nn.Module, model._orig_mod if hasattr(model, "_orig_mod") else model.module)
     modules, chosen = dict(model.named_modules(remove_duplicate=False)), dict[nn.Module, str]()
     for want in [layers] if isinstance(layers, str | type | nn.Module) or not hasattr(layers, "__iter__") else layers:
-        if isinstance(want, str):
-            found = [name for name in modules if name and fnmatchcase(name, want)]
-        else:
-            found = [name for name, m in modules.items() if m is want or (isinstance(want, type) and isinstance(m, want))]
+        glob, kind = want if isinstance(want, str) else "", want if isinstance(want, type) else ()
+        found = [name for name, m in modules.items() if m is want or isinstance(m, kind) or (name and fnmatchcase(name, glob))]
         if not found:
-            near = difflib.get_close_matches(want, modules, 3, 0.4) if isinstance(want, str) else []
+            near = difflib.get_close_matches(glob, modules, 3, 0.4) if glob else []
             names = ", ".join(near or [name for name in modules if name][:20])
             raise ValueError(f"no layer {want!r} in {type(model).__name__}: {'did you mean' if near else 'it has'} {names}")
         for name in found:
@@ -41,23 +36,16 @@ def _find(model: nn.Module, layers: Any) -> dict[str, nn.Module]:
     return {name: module for module, name in chosen.items()}
 
 
-def _first(values: Any) -> Any:
-    return values[0] if isinstance(values, tuple | list) and values else values
-
-
-def _membrane(module: nn.Module, _: tuple, output: Any) -> Tensor | None:
+def _read(read: Read, module: nn.Module, inputs: tuple, output: Any) -> Any:
+    if not isinstance(read, str):
+        return read(module, inputs, output)
+    if read != "membrane":
+        values = output if read == "output" else inputs
+        return values[0] if isinstance(values, tuple | list) and values else values
     last = output[-1] if isinstance(output, tuple) and output else None
     last = getattr(last, "v", last)  # norse returns a state, snnTorch a tuple that ends with the potential
     sequence = None if getattr(module, "step_mode", "m") == "s" else getattr(module, "v_seq", None)
-    candidates = (last, sequence, getattr(module, "v", None), getattr(module, "mem", None))
-    return next((h for h in candidates if isinstance(h, Tensor)), None)
-
-
-READS: dict[str, Callable] = {
-    "output": lambda module, inputs, output: _first(output),
-    "input": lambda module, inputs, output: _first(inputs),
-    "membrane": _membrane,
-}
+    return next((h for h in (last, sequence, *(getattr(module, v, None) for v in ("v", "mem"))) if isinstance(h, Tensor)), None)
 
 
 class _Layer:
@@ -65,7 +53,7 @@ class _Layer:
 
     def __init__(self, name: str, read: Read = "output", z: float = 0.0, linear: nn.Module | None = None) -> None:
         self.name, self.read, self.z_start, self.linear, self.active = name, read, z, linear, False  # linear: for `critical_z`
-        self.records: list[Record] = []
+        self.key, self.handle, self.records = name, cast(Any, None), list[Record]()  # key: in `report`
         self.blind = ""  # why a run since the last call left no record
         self.measured: dict[str, Any] = {}  # what `report` is made of
 
@@ -80,15 +68,12 @@ class _Layer:
             self.blind = "no_grad" if module.training else "eval"
             return
         inputs = args or tuple(kwargs.values())
-        h = (self.read if callable(self.read) else READS[self.read])(module, inputs, output)
+        h = _read(self.read, module, inputs, output)
         if not isinstance(h, Tensor) or not h.is_floating_point():
-            raise ValueError(
-                f"layer {self.name!r} ({type(module).__name__}) has no {self.read} that is a float tensor: attach to the "
-                "neuron, have it store its potential, or read with a function (module, inputs, output) -> h"
-            )
-        self.records.append(
-            (h, None, None) if compiling else (h, h._version, _first(inputs) if self.linear is not None else None)
-        )
+            what = f"layer {self.name!r} ({type(module).__name__}) has no {self.read} that is a float tensor"
+            raise ValueError(f"{what}: attach to the neuron, have it store v_seq, or read by a (module, inputs, output) -> h")
+        x = None if compiling or self.linear is None else inputs[0]
+        self.records.append((h, None if compiling else h._version, x))
 
     def take(self) -> tuple[list[Record], str]:
         """The records, forgotten here, and why the loss cannot be trained on them, one line that says what to do, or ""."""
@@ -134,8 +119,7 @@ class ChaoticLoss:
         loss.backward(); optimizer.step(); chaos.step()
 
     Args:
-        z: strength at the start, >= 0.
-        beta: factor of z per `step()`, in (0, 1]; call it once per batch or once per epoch, like an lr_scheduler.
+        z, beta: strength at the start, and its factor in (0, 1] per `step()`, once per batch or per epoch.
         I0, scale: of `chaotic_loss`.
         reduction: "mean" over all that a layer gave since the last call (the authors' training code) or "sum" (the published
             document); layers are added up. DDP averages over processes: there a "sum" is one process's share.
@@ -151,53 +135,47 @@ class ChaoticLoss:
         self, z: float, beta: float = 1.0, I0: float = 0.65, scale: float = 10.0, reduction: str = "mean",
         clamp: tuple[float, float] | None = None, cutoff: float = 0.0,
     ) -> None:  # fmt: skip
-        allowed = {"z": "[0, inf)", "beta": "(0, 1]", "I0": "(0, 1)", "scale": "(0, inf)", "cutoff": "[0, inf)"}
-        for name, value in {"z": z, "beta": beta, "I0": I0, "scale": scale, "cutoff": cutoff}.items():
-            check(name, value, allowed[name], scalar=True)
+        check_all(z=z, beta=beta, I0=I0, scale=scale, cutoff=cutoff)
         check_choice("reduction", reduction, ("mean", "sum"))
-        ends = clamp if isinstance(clamp, tuple | list) else ()
-        if clamp is not None and not (len(ends) == 2 and all(isinstance(e, float | int) for e in ends) and ends[0] < ends[1]):
+        low, high = clamp if isinstance(clamp, tuple | list) and len(clamp) == 2 else (1, 0)
+        if clamp is not None and not (isinstance(low, float | int) and isinstance(high, float | int) and low < high):
             raise ValueError(f"clamp = {clamp!r}: must be (low, high) with low < high, or None")
         self.z_start, self.beta, self.I0, self.scale = float(z), float(beta), float(I0), float(scale)
         self.cutoff, self.reduction, self.clamp, self.steps, self.calls = float(cutoff), reduction, clamp, 0, 0
         self.layers: list[_Layer] = []
         self.limits: dict[str, float | str] = {}  # what `critical_z` found last
-        self._handles: list[Any] = []
 
-    def attach(self, model: nn.Module, layers: Any, read: Read = "output", z: float | None = None) -> ChaoticLoss:
+    def attach(self, model: nn.Module, layers: Any, read: Read = "output", z: float | None = None) -> Self:
         """Read `layers` of `model` from now on; may be called again, for other layers or another `read`.
 
-        Args:
-            layers: a name as in `model.named_modules()`, a glob ("conv*"), a module or a type; or a list of them.
-            read: what is h. "output" of the layer, "input" to it (of a tuple the first), "membrane", or a function
-                (module, inputs, output) -> h. The membrane is v_seq when stored, else v, of LIF and SpikingJelly; the
-                potential that snnTorch returns; .v of the state that norse returns.
-            z: strength of these layers at the start, if not the common one.
-
-        Returns self, which removes its hooks at the end of a `with`. Raises ValueError for a layer that is not there.
+        `layers` is a name as in `model.named_modules()`, a glob ("conv*"), a module or a type; or a list of them. `read` says
+        what is h: "output" of the layer, "input" to it (of a tuple the first), "membrane", or a function (module, inputs,
+        output) -> h. The membrane is v_seq when stored, else v, of LIF and SpikingJelly; the potential that snnTorch returns;
+        .v of the state that norse returns. `z` is these layers' own strength at the start. Returns self, which removes its
+        hooks at the end of a `with`. Raises ValueError for a layer that is not there.
         """
         if not callable(read):
-            check_choice("read", read, tuple(READS))
-        check("z", z := self.z_start if z is None else z, "[0, inf)", scalar=True)
+            check_choice("read", read, ("output", "input", "membrane"))
+        check_all(z=(z := self.z_start if z is None else z))
         chosen = _find(model, layers)
         for name, module in chosen.items():
             if any(hook in self.layers and hook.read == read for hook in module._forward_hooks.values()):
                 raise ValueError(f"layer {name!r} is attached already: remove() first, or read something else")
         for name, module in chosen.items():
-            self.layers.append(
-                _Layer(name, read, float(z), module if read == "output" and isinstance(module, LINEAR) else None)
-            )
-            self._handles.append(module.register_forward_hook(self.layers[-1], with_kwargs=True))
+            layer = _Layer(name, read, float(z), module if read == "output" and isinstance(module, LINEAR) else None)
+            layer.key += f" ({read})" if any(one.name == name for one in self.layers) else ""
+            layer.handle = module.register_forward_hook(layer, with_kwargs=True)
+            self.layers.append(layer)
         self._activate()
         return self
 
     def remove(self, *_: object) -> None:
         """Take the hooks out of the model and forget its layers."""
-        for handle in self._handles:
-            handle.remove()
-        self.layers, self._handles = [], []
+        for layer in self.layers:
+            layer.handle.remove()
+        self.layers = []
 
-    def __enter__(self) -> ChaoticLoss:
+    def __enter__(self) -> Self:
         return self
 
     __exit__ = remove
@@ -242,7 +220,7 @@ class ChaoticLoss:
                 h = hs[0] if len(hs) == 1 else torch.cat([h.flatten() for h in hs])
                 h = h if self.clamp is None else h.clamp(*self.clamp)
                 losses.append(unchecked_loss(h, z, self.I0, self.scale, self.reduction))
-        return functools.reduce(lambda total, loss: total + loss.to(total), losses) if losses else torch.zeros(())
+        return sum((loss.to(losses[0]) for loss in losses[1:]), losses[0]) if losses else torch.zeros(())
 
     def critical_z(self, lr: float | torch.optim.Optimizer, momentum: float = 0.0) -> dict[str, float | str]:
         """Per layer the strength at which gradient descent starts to period-double, by `critical_z`; where unknown, why.
@@ -256,46 +234,39 @@ class ChaoticLoss:
             if len(lr.param_groups) > 1 or not isinstance(lr, torch.optim.SGD) or group["nesterov"] or group["dampening"]:
                 why = f"unknown: {type(lr).__name__} is not gradient descent with one learning rate and plain momentum"
             rate, momentum = group["lr"], group.get("momentum", 0.0)
-        self.limits = dict[str, float | str]()
-        for layer, name in zip(self.layers, self._names(), strict=True):
-            inputs, numel = layer.measured.get("inputs"), layer.measured.get("numel")
-            if why or layer.linear is None:
-                self.limits[name] = why or "unknown: only the output of a linear or convolutional layer has a formula"
-            elif not inputs:
-                self.limits[name] = "unknown: its inputs are measured in an uncompiled training step, which comes first"
-            else:
-                largest = largest_eigenvalue(layer.linear, inputs)
-                self.limits[name] = critical_z(largest, rate, momentum, self.I0, self.scale, self.reduction, numel)
+        self.limits = {}
+        for layer in self.layers:
+            limit: float | str = why or "unknown: its inputs are measured in an uncompiled training step, which comes first"
+            if layer.linear is None:
+                limit = why or "unknown: only the output of a linear or convolutional layer has a formula"
+            elif (inputs := layer.measured.get("inputs")) and not why:
+                options = self.I0, self.scale, self.reduction, layer.measured["numel"]
+                limit = critical_z(largest_eigenvalue(layer.linear, inputs), rate, momentum, *options)
+            self.limits[layer.key] = limit
         return self.limits
-
-    def _names(self) -> list[str]:
-        names = [layer.name for layer in self.layers]
-        return [f"{one.name} ({one.read})" if one.name in names[:i] else one.name for i, one in enumerate(self.layers)]
 
     def report(self) -> dict[str, dict[str, Any]]:
         """What the chaotic loss does to each layer, from the last measured call (the first and every 20th); None if unknown.
 
-        Per layer `step`, `z`, `mean_s` and `I0` that it is pulled to; `gradient_share`, the chaotic loss's part c / (c + r) in
-        the norms of the gradients that reach h, c its own and r of all other losses; `z_over_critical`, after `critical_z`;
-        and `warning`, one line if z is too large: the layer has been driven to I0, or learns nothing else, or period-doubles.
+        Per layer `step`, `z`, `mean_s` and the `I0` that it is pulled to; `gradient_share`, c / (c + r), c the norm of the
+        chaotic loss's gradient at h, r of all others'; `z_over_critical`, after `critical_z`; and `warning`, one line if z is
+        too large: the layer has been driven to I0, or learns nothing else, or period-doubles.
         """
         out = {}
-        for layer, name in zip(self.layers, self._names(), strict=True):
-            m, limit = layer.measured, self.limits.get(name)
+        for layer in self.layers:
+            m, limit = layer.measured, self.limits.get(layer.key)
             chaos, rest = (sum(float(norm) ** 2 for norm in m.get(key, ())) ** 0.5 for key in ("chaos", "rest"))
             share = chaos / (chaos + rest) if chaos + rest else None
             ratio = m["z"] / limit if m and isinstance(limit, float) else None
             mean_s = sum(map(float, m["s"])) / len(m["s"]) if m else None
-            signs = []
-            if (share or 0) > 0.9:
-                signs.append(f"the chaotic loss is {share:.0%} of this layer's gradient")
-            if mean_s and abs(mean_s - self.I0) < 0.1 * abs(self.I0 - 0.5):
-                signs.append(f"mean s has arrived at I0 = {self.I0:g}")
-            if (ratio or 0) > 1:
-                signs.append(f"it is {ratio:.3g} times the critical z")
-            warning = f"z = {m['z']:g} is too large: {', '.join(signs)}" if signs else None
-            out[name] = {"step": m.get("step"), "z": m.get("z"), "mean_s": mean_s, "I0": self.I0}
-            out[name] |= {"gradient_share": share, "z_over_critical": ratio, "warning": warning}
+            arrived = mean_s is not None and abs(mean_s - self.I0) < 0.1 * abs(self.I0 - 0.5)
+            signs = [f"the chaotic loss is {share:.0%} of this layer's gradient"] if share and share > 0.9 else []
+            signs += [f"mean s has arrived at I0 = {self.I0:g}"] if arrived else []
+            signs += [f"it is {ratio:.3g} times the critical z"] if ratio and ratio > 1 else []
+            out[layer.key] = {
+                "step": m.get("step"), "z": m.get("z"), "mean_s": mean_s, "I0": self.I0, "gradient_share": share,
+                "z_over_critical": ratio, "warning": f"z = {m['z']:g} is too large: {', '.join(signs)}" if signs else None,
+            }  # fmt: skip
         return out
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,31 +1,17 @@
 """Example 1 of the published document: one spiking neuron, trained; or a batch of independent ones."""
 
-from __future__ import annotations
-
-from typing import NamedTuple
+from collections import namedtuple
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from tqdm import tqdm
 
-from .checks import check, check_choice
+from .checks import check, check_all, check_choice
 from .loss import chaotic_loss
 from .neuron import lif_step
 
-RANGES = {"z": "[0, inf)", "beta": "(0, 1]", "I0": "(0, 1)", "decay": "[0, 1]"} | dict.fromkeys(
-    ("lr", "v_threshold", "gamma"), "(0, inf)"
-)
-
-
-class SingleNeuronRun(NamedTuple):
-    """What `train_single_neuron` recorded before each update: float64 arrays `[epochs]`, or `[epochs, n]` for a batch."""
-
-    w: NDArray[np.float64]
-    b: NDArray[np.float64]
-    z: NDArray[np.float64]
-    bp_loss: NDArray[np.float64]
-    loss: NDArray[np.float64]
+SingleNeuronRun = namedtuple("SingleNeuronRun", "w b z bp_loss loss")
 
 
 def train_single_neuron(
@@ -40,29 +26,23 @@ def train_single_neuron(
 
     The order of operations is the published code's, so on one machine the float32 run equals it bit for bit; as one of a
     batch too, up to 15 neurons (beyond, vectorised sigmoid and log round differently, and chaos does the rest).
-    `w0`, `b0`, `lr` (None: 0.001 for "bp", 1 for "csbp"), `z`, `beta` (the factor of z per epoch) and `I0` are numbers, or 1-d
-    arrays of one length for a batch of independent neurons. The published code simulates `time_steps` = 20 and divides by
-    `rate_steps` = 10; its figures need that. `decay`, `v_threshold` and `gamma` are those of `lif_step`, `dtype` is that of
-    the training, and `literal` takes the published form of the chaotic loss, False the stable one.
+    `w0`, `b0`, `lr` (None: 0.001 for "bp", 1 for "csbp"), `z`, `beta` (per epoch) and `I0` are numbers, or 1-d arrays of one
+    length for a batch of independent neurons. The published code simulates `time_steps` = 20 and divides by `rate_steps` = 10;
+    its figures need that. `decay`, `v_threshold` and `gamma` are those of `lif_step`, `dtype` that of the training, and
+    `literal` takes the published form of the chaotic loss, False the stable one.
 
-    Returns a SingleNeuronRun; raises ValueError for a value out of range. Source: the published document, Example 1
-    (doi:10.1093/nsr/nwae037).
+    Returns a SingleNeuronRun of what was recorded before each update, float64 arrays `[epochs]`, or `[epochs, n]` for a batch.
+    Raises ValueError for a value out of range. Source: the published document, Example 1 (doi:10.1093/nsr/nwae037).
     """
     check_choice("method", method, ("bp", "csbp"))
-    if lr is None:
-        lr = 1e-3 if method == "bp" else 1.0
-    arrays = {"w0": w0, "b0": b0, "lr": lr, "z": z, "beta": beta, "I0": I0}
-    numbers = {"x": x, "target": target, "decay": decay, "v_threshold": v_threshold, "gamma": gamma}
-    for name, value in (arrays | numbers).items():
-        check(name, value, RANGES.get(name, "(-inf, inf)"), scalar=name in numbers)
-    for name, value in {"epochs": epochs, "time_steps": time_steps, "rate_steps": rate_steps}.items():
-        check(name, value, "[1, inf)", integer=True)
+    arrays = {"w0": w0, "b0": b0, "lr": {"bp": 1e-3, "csbp": 1.0}[method] if lr is None else lr, "z": z, "beta": beta, "I0": I0}
+    check_all(arrays, **arrays, x=x, target=target, decay=decay, v_threshold=v_threshold, gamma=gamma)
+    check_all(epochs=epochs, time_steps=time_steps, rate_steps=rate_steps)
     if not dtype.is_floating_point:
         raise ValueError(f"dtype = {dtype}: must be a floating point type")
     shapes = {name: np.shape(value) for name, value in arrays.items() if np.ndim(value)}
     if any(len(shape) > 1 for shape in shapes.values()) or len(set(shapes.values())) > 1:
         raise ValueError(f"shapes {shapes}: arrays must be 1-d and of one length")
-
     shape = next(iter(shapes.values()), ())
     values = {name: torch.as_tensor(np.asarray(value, dtype=float)).broadcast_to(shape) for name, value in arrays.items()}
     w, b = (values[name].to(dtype).clone().requires_grad_() for name in ("w0", "b0"))
@@ -71,7 +51,6 @@ def train_single_neuron(
     step_size, strength = values["lr"].to(dtype), values["z"].clone()  # z, beta and I0 stay float64: cast last
     x_t, target_t = torch.tensor(x, dtype=dtype), torch.tensor(target, dtype=dtype)
     run = SingleNeuronRun(*(np.empty((epochs, *shape)) for _ in SingleNeuronRun._fields))
-
     for epoch in tqdm(range(epochs), desc=method, disable=None, leave=False):
         v = spike = count = torch.zeros(shape, dtype=dtype)
         for _ in range(time_steps):
@@ -79,8 +58,7 @@ def train_single_neuron(
             count = count + spike
         bp_loss = loss = (count / rate_steps - target_t) ** 2
         if method == "csbp":
-            h = w * x_t + b
-            loss = bp_loss + chaotic_loss(h, strength, values["I0"], scale=1.0, reduction="none", literal=literal)
+            loss = bp_loss + chaotic_loss(w * x_t + b, strength, values["I0"], 1.0, "none", literal)
         for record, value in zip(run, (w, b, strength, bp_loss, loss), strict=True):
             record[epoch] = value.detach()
         gradients = torch.autograd.grad(loss.sum(), (w, b))

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from csbp_core.figures import _cpu_model, replace_file
 from csbp_core.lyapunov import largest_lyapunov
+from csbp_notebooks.figures import _cpu_model, replace_file
 
 from .train import ARMS, TASKS, Task, Training
 

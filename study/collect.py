@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from csbp_core.figures import replace_file
+from csbp_notebooks.figures import replace_file
 
 from .analysis import first_epochs, target
 from .train import ARMS, TASKS

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from csbp_core.figures import ROOT, plot_weight, record, replace_file, save_figure, setup
+from csbp_notebooks.figures import ROOT, plot_weight, record, replace_file, save_figure, setup
 
 FINGERPRINT = "bd3016cbe35cd92093fb4020973344959b12ba60481449862e582d34dd700a67"
 

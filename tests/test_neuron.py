@@ -7,11 +7,9 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from reference import lif_by_hand
-from spikingjelly.activation_based import neuron as spikingjelly
-from spikingjelly.activation_based import surrogate
+from spikingjelly.activation_based import neuron as spikingjelly, surrogate
 
 from csbp_core import LIF, lif_step, neuron
 
@@ -103,7 +101,7 @@ def test_auto_compiles_large_trainings_only(monkeypatch):
     for x in (large, large[:, :10], large.bfloat16()):
         LIF()(x.clone().requires_grad_())
     LIF()(large)
-    assert asked == [shutil.which(os.environ.get("CXX", "g++")) is not None, False, False, False]
+    assert asked == [True, False, False, False]
 
 
 @pytest.mark.parametrize("backend", ["eager", "compiled"])

@@ -11,7 +11,7 @@ import papermill
 import pytest
 from benchmarks.conftest import README, RESULTS, block, tables
 
-from csbp_core.figures import ROOT
+from csbp_notebooks.figures import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -105,7 +105,7 @@ def test_nbval_fails_when_a_printed_number_is_changed(tmp_path):
 def two_runs(tmp_path_factory):
     folders = [tmp_path_factory.mktemp(name) for name in ("first", "second")]
     for folder in folders:
-        done = run("csbp_core.run", "all", "--output", str(folder))
+        done = run("csbp_notebooks.run", "all", "--output", str(folder))
         assert done.returncode == 0, done.stderr
     return folders
 

@@ -5,8 +5,7 @@ import pytest
 import snntorch
 import torch
 from norse.torch.functional.threshold import threshold
-from snntorch import surrogate as snntorch_surrogate
-from snntorch import utils
+from snntorch import surrogate as snntorch_surrogate, utils
 from spikingjelly.activation_based import functional, layer, neuron, surrogate
 from test_plugin import assert_same, authors_loss, batch, network
 from torch import nn

@@ -11,8 +11,8 @@ import nbformat
 import psutil
 import pytest
 
-from csbp_core import run
-from csbp_core.figures import ROOT
+from csbp_notebooks import run
+from csbp_notebooks.figures import ROOT
 
 NAME = "02_single_neuron_csbp"
 
@@ -69,8 +69,9 @@ def test_an_int_is_a_fine_float_and_signs_and_exponents_are_read():
 
 @pytest.fixture
 def project(tmp_path):
-    """A project of its own: csbp_core, one notebook that works, one that fails after it has drawn its figure."""
-    shutil.copytree(ROOT / "csbp_core", tmp_path / "csbp_core", ignore=shutil.ignore_patterns("__pycache__"))
+    """A project of its own: the code, one notebook that works, one that fails after it has drawn its figure."""
+    for package in ("csbp_core", "csbp_notebooks"):
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "images").mkdir()
     (tmp_path / "notebooks").mkdir()
     for name, last in (("good", "pass"), ("bad", "raise RuntimeError('on purpose')")):
@@ -78,7 +79,7 @@ def project(tmp_path):
         cells = [
             nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}),
             nbformat.v4.new_code_cell(
-                "from csbp_core.figures import plot_weight, record, save_figure, setup\n"
+                "from csbp_notebooks.figures import plot_weight, record, save_figure, setup\n"
                 f"out = setup(output_dir)\nsave_figure(plot_weight(range(epochs))[0], out / '{name}')\n"
                 f"record(out / '{name}', notebook='{name}', parameters=dict(epochs=epochs), results=dict(n=epochs))"
             ),
@@ -91,7 +92,7 @@ def project(tmp_path):
 
 
 def csbp_run(project, *arguments):
-    return subprocess.run([sys.executable, "-m", "csbp_core.run", *arguments], cwd=project, capture_output=True, text=True)
+    return subprocess.run([sys.executable, "-m", "csbp_notebooks.run", *arguments], cwd=project, capture_output=True, text=True)
 
 
 def test_a_failure_keeps_the_old_figure_and_the_others_finish(project):
@@ -140,7 +141,7 @@ def test_killed_in_the_middle_every_old_image_is_intact(project):
     text = notebook.read_text()
     notebook.write_text(text.replace('"pass"', '"import time\\ntime.sleep(600)"'))
     before = {path.name: path.read_bytes() for path in (project / "images").iterdir()}
-    command = [sys.executable, "-m", "csbp_core.run", "good", "-p", "output_dir", "images"]
+    command = [sys.executable, "-m", "csbp_notebooks.run", "good", "-p", "output_dir", "images"]
     scratch = {"TMPDIR": str(project / "tmp")}
     (project / "tmp").mkdir()
     process = subprocess.Popen(command, cwd=project, env={**os.environ, **scratch})

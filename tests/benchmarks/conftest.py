@@ -9,7 +9,7 @@ import numba
 import pytest
 import torch
 
-from csbp_core.figures import ROOT, _cpu_model, replace_file
+from csbp_notebooks.figures import ROOT, _cpu_model, replace_file
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # reference.py
 RESULTS, README = Path(__file__).with_name("results.json"), ROOT / "README.md"

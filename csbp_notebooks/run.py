@@ -17,7 +17,8 @@ import nbformat
 import papermill
 from tqdm import tqdm
 
-from .checks import check, check_choice
+from csbp_core.checks import check, check_choice
+
 from .figures import ROOT, replace_file, writable_folder
 
 NOTEBOOKS = ROOT / "notebooks"
@@ -82,7 +83,7 @@ def run_notebook(name: str, parameters: dict[str, Any], folder: Path, store: boo
 
 def _run_all(names: list[str], options: list[str], jobs: int) -> bool:
     """Each notebook in a process of its own, `jobs` at once, with a progress bar; returns whether one failed."""
-    line, pool = [sys.executable, "-m", "csbp_core.run", *options], ThreadPoolExecutor(jobs)
+    line, pool = [sys.executable, "-m", "csbp_notebooks.run", *options], ThreadPoolExecutor(jobs)
     try:
         runs = {pool.submit(subprocess.run, [*line, name], capture_output=True, text=True): name for name in names}
         for run in tqdm(as_completed(runs), total=len(runs), desc="notebooks", disable=None):

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from matplotlib.ticker import MultipleLocator
 
-from .checks import check
+from csbp_core.checks import check
 
 _above = Path(__file__).resolve().parents[1]
 ROOT = _above if (_above / "notebooks").is_dir() else Path.cwd()  # the project, or wherever an installed package is used
@@ -70,7 +70,7 @@ def save_figure(fig: plt.Figure, path: Path) -> None:
 
 def record(path: Path, *, notebook: str, parameters: dict, results: dict) -> None:
     """Write `path`.json: key numbers and what they were made with. Raises ValueError for NaN and inf, unknown to JSON."""
-    paths = ["csbp_core", f"notebooks/{notebook}.ipynb"]
+    paths = ["csbp_core", "csbp_notebooks", f"notebooks/{notebook}.ipynb"]
     provenance = {
         "notebook": notebook,
         "parameters": parameters,

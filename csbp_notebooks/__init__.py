@@ -1,0 +1,1 @@
+"""What runs the notebooks and writes their figures and numbers; csbp_core does without it."""
