@@ -30,8 +30,8 @@ def candidates(arm: str, bp: dict | None, csbp: dict | None) -> list[tuple[float
     """The candidates (lr, z) of an arm, its lr around the one chosen for BP."""
     if arm == "bp":
         return [(lr, 1.0) for lr in LEARNING_RATES]
-    if bp is None or (arm in ("high", "noise") and csbp is None):
-        raise ValueError(f"arm = {arm!r}: needs the bp cell, high and noise also the csbp cell")
+    if bp is None or (arm in ("high", "noise", "matched") and csbp is None):
+        raise ValueError(f"arm = {arm!r}: needs the bp cell; high, noise and matched also the csbp cell")
     if arm in ("high", "noise"):
         return [(bp["lr"] * factor, csbp["z"]) for factor in (0.25, 0.5, 1, 2, 4)]  # type: ignore[index]
     return [(bp["lr"] * factor, z) for factor in (0.5, 1, 2) for z in STRENGTHS.get(arm, DEFAULT_STRENGTHS)]
@@ -72,7 +72,11 @@ def run_cell(
     task = TASKS[name]
     task = task._replace(tuning=tuning or task.tuning, epochs=epochs or task.epochs)
     cell: dict[str, Any] = {"task": name, "arm": arm, "nominal_epochs": task.epochs, "every": task.every}
-    cell |= tune(task, arm, candidates(arm, bp, csbp), task.epochs)
+    choices = candidates(arm, bp, csbp)
+    if arm == "matched":  # the quadratic pull at csbp's own settings, which leaves nothing to choose
+        cell |= {key: csbp[key] for key in ("lr", "z", "epochs")} | {"tuning": []}  # type: ignore[index]
+    else:
+        cell |= tune(task, arm, choices, task.epochs)
     final, (lr, z, chosen) = range(seeds or task.seeds), (cell["lr"], cell["z"], cell["epochs"])
     run = Training(task, arm, final, lr, z)
     state, curve = run.train(chosen)

@@ -18,7 +18,7 @@ from .data import Data, digits, randman, xor
 
 MOMENTUM, I0, SCALE = 0.9, 0.65, 10.0
 REST = SCALE * math.log(I0 / (1 - I0))  # where the chaotic loss is least
-ARMS = ("bp", "csbp", "high", "constant", "quadratic", "noise", "membrane")
+ARMS = ("bp", "csbp", "high", "constant", "quadratic", "matched", "noise", "membrane")
 
 
 class Net(nn.Module):
@@ -102,7 +102,7 @@ def pull(arm: str, read: list[tuple[Tensor, Tensor, Tensor]], z: Tensor) -> Tens
     for h, v, _ in read:
         h = v if arm == "membrane" else h
         strength = z.view(-1, *[1] * (h.dim() - 1))
-        if arm == "quadratic":  # to the same rest, with the slope of the chaotic loss at h = 0
+        if arm in ("quadratic", "matched"):  # to the same rest, with the slope of the chaotic loss at h = 0
             k = (strength * (I0 - 0.5) / SCALE / REST).to(h.dtype)
             terms.append(k / 2 * (h - REST).square())
         else:

@@ -3,6 +3,10 @@ import functools
 import itertools
 import json
 import math
+import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -236,13 +240,14 @@ def test_a_cell_repeats(mini):
 def test_cells_and_table(mini, tmp_path):
     _, cells = mini
     for arm, one in cells.items():
-        assert one["lr"] in {row["lr"] for row in one["tuning"]}, arm
-        assert len(one["tuning"]) == {"bp": 6, "high": 5, "noise": 5, "membrane": 15}.get(arm, 18)
+        assert arm == "matched" or one["lr"] in {row["lr"] for row in one["tuning"]}, arm
+        assert len(one["tuning"]) == {"bp": 6, "high": 5, "noise": 5, "membrane": 15, "matched": 0}.get(arm, 18)
         assert np.shape(one["validation"]) == (3, one["epochs"])
         assert np.shape(one["exponent_quarters"]) == (3, 4)
         assert one["epochs"] <= 2
     assert cells["bp"]["z"] is None
     assert cells["high"]["z"] == cells["noise"]["z"] == cells["csbp"]["z"]
+    assert [cells["matched"][key] for key in ("lr", "z", "epochs")] == [cells["csbp"][key] for key in ("lr", "z", "epochs")]
     for task in TASKS:
         (tmp_path / "runs" / task).mkdir(parents=True)
         for arm in ARMS:
@@ -271,3 +276,11 @@ def test_snakefile_names_all_cells():
 def test_arms_that_build_on_others_say_so():
     with pytest.raises(ValueError, match="arm = 'noise': needs the bp cell"):
         cell.candidates("noise", {"lr": 0.1}, None)
+
+
+def test_a_fresh_clone_has_all_cells_to_run(tmp_path):
+    """The committed results must not look finished: their cells are not there."""
+    shutil.copytree(ROOT / "study", tmp_path / "study")
+    line = [sys.executable, "-m", "snakemake", "-s", "study/Snakefile", "--dry-run", "--quiet", "rules"]
+    dry = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True)
+    assert re.search(rf"^cell\s+{len(TASKS) * len(ARMS)}$", dry.stdout + dry.stderr, re.M), dry.stderr
