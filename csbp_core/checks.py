@@ -13,7 +13,7 @@ COUNTS = dict.fromkeys(("epochs", "steps", "keep", "numel", "time_steps", "rate_
 def check(name: str, value: Any, allowed: str, *, integer: bool = False, scalar: bool = False) -> None:
     """Raise a one-line ValueError for a number, also in an array, outside an interval "(0, 1]", for NaN, text, booleans, []."""
     if hasattr(value, "detach"):
-        value = (value.double() if value.is_floating_point() else value).detach().cpu().numpy()
+        value = (value.cpu().double() if value.is_floating_point() else value.cpu()).detach().numpy()
     must = f"must be {'an integer' if integer else 'a number'} in {allowed}"
     try:
         numbers = np.asarray(value)
@@ -31,14 +31,14 @@ def check(name: str, value: Any, allowed: str, *, integer: bool = False, scalar:
         raise ValueError(f"{name}{index or ''} = {numbers[tuple(index)].item()!r}: {must}")
 
 
-def check_all(arrays: Iterable[str] = (), /, **values: Any) -> None:
+def check_all(arrays: Iterable[str] = (), ranges: dict[str, str] = RANGES, /, **values: Any) -> None:
     """Check each value against the range of its name; `arrays` names those that need not be single numbers."""
     for name, value in values.items():
         count = f"[{COUNTS[name]}, inf)" if name in COUNTS else None
-        check(name, value, count or RANGES.get(name, "(0, inf)"), integer=count is not None, scalar=name not in arrays)
+        check(name, value, count or ranges.get(name, "(0, inf)"), integer=count is not None, scalar=name not in arrays)
 
 
 def check_choice(name: str, value: Any, choices: Iterable) -> None:
     """Refuse a value that is none of the choices; raises ValueError in one line."""
-    if value not in choices:
+    if not isinstance(value, tuple(map(type, choices))) or value not in choices:
         raise ValueError(f"{name} = {value!r}: must be one of {', '.join(map(str, choices))}")

@@ -13,22 +13,23 @@ which a spike has derivative zero; double backward is wrong here. Source: the pu
 import math
 from collections import namedtuple
 from contextlib import suppress
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit, prange
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 
-from .checks import check, check_all, check_choice
+from .checks import RANGES, check, check_all, check_choice
 
 Array = NDArray[np.float64]
 LANES = 8  # independent orbits advanced together by a thread: each waits for its own exp, so they hide each other's latency
 TINY = float(np.finfo(float).tiny)  # floor of |f'|: the exponent of a superstable orbit is finite
-NO_NOISE = np.empty((0, 0))
+NO_NOISE, POSITIVE = np.empty((0, 0)), RANGES | {"z": "(0, inf)"}
 Map = namedtuple(
     "Map", "lr I0 bp time_steps rate_steps decay v_threshold gamma", defaults=(1.0, 0.65, True, 20, 10, 0.2, 1.0, 1.0)
 )  # bp: with the BP gradient, or without
-Bifurcation = namedtuple("Bifurcation", "kind period z epoch")
+Bifurcation = NamedTuple("Bifurcation", [("kind", str), ("period", int), ("z", float), ("epoch", float)])
 
 
 def _map(settings: dict) -> Map:
@@ -86,11 +87,10 @@ def _evaluate(w, z, p, what):
 @njit(cache=True, parallel=True)
 def _iterate(w0, z0, p, beta, skip, keep, noise, exponent):
     """The orbits [n, keep] after `skip` steps or, for `exponent`, their mean log |f'| [n, 1]."""
-    n = len(w0)
-    out = np.zeros((n, 1 if exponent else keep))
-    for block in prange((n + LANES - 1) // LANES):
+    out = np.zeros((len(w0), 1 if exponent else keep))
+    for block in prange((len(w0) + LANES - 1) // LANES):
         first = block * LANES
-        lanes = min(LANES, n - first)
+        lanes = min(LANES, len(w0) - first)
         w, z = w0[first : first + lanes].copy(), z0[first : first + lanes].copy()
         for t in range(skip + keep):
             for i in range(lanes):
@@ -109,8 +109,7 @@ def _iterate(w0, z0, p, beta, skip, keep, noise, exponent):
 
 def _apply(kernel, w: ArrayLike, z: ArrayLike, settings: dict, *rest) -> Array:
     """What `kernel` makes of `w` and `z`, broadcast, in their shape."""
-    check("w", w, "(-inf, inf)")
-    check("z", z, "(0, inf)")
+    check_all(("w", "z"), POSITIVE, w=w, z=z)
     w, z = (np.array(a, dtype=float) for a in np.broadcast_arrays(w, z))
     out = kernel(w.ravel(), z.ravel(), _map(settings), *rest)
     return out.reshape(w.shape + out.shape[1:])[()]
@@ -133,13 +132,13 @@ def slope(w: ArrayLike, z: ArrayLike, **settings) -> Array:
 
 def orbit_diagram(z: ArrayLike, w0: ArrayLike = 0.5, transient: int = 1000, keep: int = 500, **settings) -> Array:
     """Orbits at frozen `z` after a transient: `[len(z), keep]`; `z` and `w0` broadcast, `z[:, None]` takes several starts."""
-    check_all(("z", "w0"), z=z, w0=w0, transient=transient, keep=keep)
+    check_all(("z", "w0"), POSITIVE, z=z, w0=w0, transient=transient, keep=keep)
     return _apply(_iterate, w0, z, settings, 1.0, int(transient), int(keep), NO_NOISE, False)
 
 
 def lyapunov(z: ArrayLike, w0: ArrayLike = 0.5, transient: int = 1000, steps: int = 2000, **settings) -> Array:
     """Lyapunov exponent at frozen `z`, the mean of log |df/dw| over `steps` epochs after a transient: `[len(z)]`, per epoch."""
-    check_all(("z", "w0"), z=z, w0=w0, transient=transient, steps=steps)
+    check_all(("z", "w0"), POSITIVE, z=z, w0=w0, transient=transient, steps=steps)
     return _apply(_iterate, w0, z, settings, 1.0, int(transient), int(steps), NO_NOISE, True)[..., 0]
 
 
@@ -150,7 +149,7 @@ def anneal(
 
     A run's noise depends on `seed` and its place in `w0` alone; rounding in float32 is of the size noise = 2**-24.
     """
-    check_all(("w0", "z"), w0=w0, z=z, beta=beta, epochs=epochs, noise=noise, seed=seed)
+    check_all(("w0", "z"), POSITIVE, w0=w0, z=z, beta=beta, epochs=epochs, noise=noise, seed=seed)
     if np.ndim(w0) > 1 or np.ndim(z) > 1 or len({np.size(w0), np.size(z)} - {1}) > 1:
         raise ValueError(f"shapes {np.shape(w0)} of w0 and {np.shape(z)} of z: must be numbers or 1-d and of one length")
     w0, z = np.broadcast_arrays(np.atleast_1d(w0), z)
@@ -162,10 +161,10 @@ def finite_time_lyapunov(
     w0: float, z: float = 10.0, beta: float = 0.9995, epochs: int = 4000, window: int = 50, **settings
 ) -> Array:
     """Mean log |df/dw| over the last `window` epochs of an annealed run: `[epochs]`, NaN before the first full window."""
-    check_all(w0=w0, z=z, epochs=epochs)
+    check_all((), POSITIVE, w0=w0, z=z, epochs=epochs)
     check("window", window, f"[1, {epochs}]", integer=True)
-    w = anneal(w0, z, beta, epochs, **settings)[:, 0]
-    growth = np.log(np.maximum(np.abs(slope(w, np.maximum(z * beta ** np.arange(epochs), TINY), **settings)), TINY))
+    w = anneal(w0, z, beta, epochs, **settings)[:, 0].copy()
+    growth = np.log(np.maximum(np.abs(_evaluate(w, z * beta ** np.arange(epochs), _map(settings), 2)), TINY))
     return np.r_[np.full(window - 1, np.nan), np.lib.stride_tricks.sliding_window_view(growth, window).mean(-1)]
 
 
@@ -194,8 +193,7 @@ def bifurcations(z: float = 10.0, beta: float = 0.9995, **settings) -> list[Bifu
     "period doubling" (multiplier -1; the smaller period: w* becomes stable at 1), "superstable" (multiplier 0), "border w = 1"
     and the like (a point enters or leaves where BP acts).
     """
-    check_all(z=z, beta=beta)
-    check("z", z, "(0, inf)")
+    check_all((), POSITIVE, z=z, beta=beta)
     p = _map(settings)
     smooth, z_c, found = p._replace(bp=False), 1 / (p.lr * p.I0 * (1 - p.I0)), []
     low, high = p.v_threshold / 2 / sum(p.decay**t for t in range(p.time_steps)), (p.v_threshold + p.gamma) / 2

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vjp
+from torch.func import functional_call
 from torch.nn import functional as F
 
 from .checks import check_all, check_choice
@@ -27,7 +27,7 @@ def chaotic_loss(
         h: output or membrane potential, any shape, floating point; half precision is computed and returned in float32.
         z: strength, >= 0. A number, or a tensor that broadcasts with `h`: keep it float64, it is cast last. The values of a
             tensor are not checked, which would wait for a GPU and break vmap. The same holds for `I0`.
-        I0, scale: what s is pulled to, in (0, 1), and the divisor of `h`: 10 in deep networks, 1 in the published neuron.
+        I0, scale: what s is pulled to, in (0, 1), and the divisor of `h`, > 0: 10 in deep networks, 1 in one neuron.
         reduction: "mean", "sum" (the published document) or "none".
         literal: evaluate the published expression term by term, bit for bit like it; in float32 it overflows from
             h / scale = 16.64 on. False is the stable form, finite for every finite h.
@@ -80,7 +80,7 @@ def critical_z(
     check_choice("reduction", reduction, ("sum", "mean"))
     rows = numel if reduction == "mean" else 1
     check_all(lambda_max=lambda_max, lr=lr, momentum=momentum, I0=I0, scale=scale, numel=rows)
-    return 2 * (1 + momentum) * scale**2 * rows / (lr * I0 * (1 - I0) * lambda_max)  # type: ignore[operator]
+    return float(2 * (1 + momentum) * scale**2 * rows / (lr * I0 * (1 - I0) * lambda_max))  # type: ignore[operator]
 
 
 def largest_eigenvalue(layer: nn.Module, inputs: Iterable[Tensor]) -> float:
@@ -98,7 +98,8 @@ def largest_eigenvalue(layer: nn.Module, inputs: Iterable[Tensor]) -> float:
         norm = sum(float(part.square().sum()) for part in v.values()) ** 0.5
         if abs(norm - estimate) <= 1e-7 * norm:
             break
-        estimate, v = norm, {name: part / norm for name, part in v.items()}
-        h, transpose, *_ = vjp(lambda v: [functional_call(layer, v, x) for x in inputs], v)
-        (v,) = transpose(h)
+        estimate, v = norm, {name: (part / norm).requires_grad_() for name, part in v.items()}
+        with torch.enable_grad():
+            h = [functional_call(layer, {**v}, x) for x in inputs]
+        v = dict(zip(v, torch.autograd.grad(h, [*v.values()], h), strict=True))
     return norm

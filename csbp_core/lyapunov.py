@@ -35,7 +35,7 @@ def largest_lyapunov(step, state, steps: int, d0=1e-6, *, rows=False, seed=0, di
 
     start = flat(moving(state)[: sum(len(group["params"]) for group in state[1].param_groups) if model else displace])
     check("state", start, "(-inf, inf)")
-    gauss = torch.randn(start.shape[1], generator=torch.Generator().manual_seed(seed), dtype=torch.double).to(start)
+    gauss = torch.randn(start.shape[1], generator=torch.Generator().manual_seed(int(seed)), dtype=torch.double).to(start)
     d = torch.outer(start.new_tensor(d0).flatten(), (norm := start.norm(dim=1)).where(norm > 0, 1.0))
     systems = [copy.deepcopy(state) if model else [t.detach().clone() for t in state] for _ in range(1 + len(d))]
     growth, apart = np.empty((steps, *d.shape)), start.new_zeros(*d.shape, flat(moving(state)).shape[1])

@@ -80,8 +80,8 @@ def _run(kernel: Callable, eager: Callable, compiled: bool, x: Tensor, *rest: An
         try:
             return _compiled(kernel)(x, *rest)
         except Exception as error:  # whatever a compiler may lack
-            _failed.add(kernel)
-            warnings.warn(f"LIF runs uncompiled: {type(error).__name__}: {str(error).splitlines()[0]}", stacklevel=2)
+            _failed.update((_forward, _backward))
+            warnings.warn(f"LIF runs uncompiled: {type(error).__name__}: {str(error).partition(chr(10))[0]}", stacklevel=2)
     return eager(x, *rest)
 
 
@@ -118,7 +118,7 @@ class LIF(nn.Module):
         detach_reset, store_v_seq: keep the gradient out of the reset; keep the potential of every step in `v_seq`.
         backend: "reference" is autograd through `lif_step`, bit for bit the published order of operations. "eager" and
             "compiled" give the same spikes; their backward pass, differentiable once, keeps a single tensor. "auto" is
-            "compiled" to train on 2**18 or more numbers (seconds for each new T), else, or without a compiler, "eager".
+            "compiled" to train on 2**18 or more numbers (seconds per T; warns once if no compiler is there), else "eager".
 
     Shape: currents `[T, N, *]` to spikes `[T, N, *]`, T >= 1; every call starts from rest. Attributes, both differentiable,
     None before the first call and dropped by deepcopy and pickle: `v`, the potential after the reset at the last step,

@@ -58,7 +58,7 @@ class _Layer:
         self.measured: dict[str, Any] = {}  # what `report` is made of
 
     def __reduce__(self) -> tuple:
-        return _Layer, (self.name,)
+        return _Layer, (self.name,), {"key": self.key}
 
     def __call__(self, module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
         compiling = torch.compiler.is_compiling()
@@ -119,7 +119,7 @@ class ChaoticLoss:
         loss.backward(); optimizer.step(); chaos.step()
 
     Args:
-        z, beta: strength at the start, and its factor in (0, 1] per `step()`, once per batch or per epoch.
+        z, beta: strength >= 0 at the start, and its factor in (0, 1] per `step()`, once per batch or per epoch.
         I0, scale: of `chaotic_loss`.
         reduction: "mean" over all that a layer gave since the last call (the authors' training code) or "sum" (the published
             document); layers are added up. DDP averages over processes: there a "sum" is one process's share.
@@ -151,8 +151,8 @@ class ChaoticLoss:
         `layers` is a name as in `model.named_modules()`, a glob ("conv*"), a module or a type; or a list of them. `read` says
         what is h: "output" of the layer, "input" to it (of a tuple the first), "membrane", or a function (module, inputs,
         output) -> h. The membrane is v_seq when stored, else v, of LIF and SpikingJelly; the potential that snnTorch returns;
-        .v of the state that norse returns. `z` is these layers' own strength at the start. Returns self, which removes its
-        hooks at the end of a `with`. Raises ValueError for a layer that is not there.
+        .v of the state that norse returns. `z` is these layers' own strength, if not the common one. Returns self, which
+        removes its hooks at the end of a `with`. Raises ValueError for a layer that is not there.
         """
         if not callable(read):
             check_choice("read", read, ("output", "input", "membrane"))
@@ -172,8 +172,8 @@ class ChaoticLoss:
     def remove(self, *_: object) -> None:
         """Take the hooks out of the model and forget its layers."""
         for layer in self.layers:
-            layer.handle.remove()
-        self.layers = []
+            _ = layer.handle and layer.handle.remove()  # a copy has none
+        self.layers, self.limits = [], {}
 
     def __enter__(self) -> Self:
         return self
@@ -260,7 +260,7 @@ class ChaoticLoss:
             ratio = m["z"] / limit if m and isinstance(limit, float) else None
             mean_s = sum(map(float, m["s"])) / len(m["s"]) if m else None
             arrived = mean_s is not None and abs(mean_s - self.I0) < 0.1 * abs(self.I0 - 0.5)
-            signs = [f"the chaotic loss is {share:.0%} of this layer's gradient"] if share and share > 0.9 else []
+            signs = [f"the chaotic loss is {share:.0%} of this layer's gradient"] if share and share > 0.75 else []
             signs += [f"mean s has arrived at I0 = {self.I0:g}"] if arrived else []
             signs += [f"it is {ratio:.3g} times the critical z"] if ratio and ratio > 1 else []
             out[layer.key] = {

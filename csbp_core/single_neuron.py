@@ -1,17 +1,18 @@
 """Example 1 of the published document: one spiking neuron, trained; or a batch of independent ones."""
 
-from collections import namedtuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
 from .checks import check, check_all, check_choice
 from .loss import chaotic_loss
 from .neuron import lif_step
 
-SingleNeuronRun = namedtuple("SingleNeuronRun", "w b z bp_loss loss")
+Array = NDArray[np.float64]
+SingleNeuronRun = NamedTuple("SingleNeuronRun", [("w", Array), ("b", Array), ("z", Array), ("bp_loss", Array), ("loss", Array)])
 
 
 def train_single_neuron(

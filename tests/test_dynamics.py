@@ -288,6 +288,8 @@ def test_finite_time_exponent_is_the_mean_over_the_window():
         (lambda: dynamics.anneal([0.5, 0.6], z=[1.0, 2.0, 3.0]), "must be numbers or 1-d and of one length"),
         (lambda: dynamics.anneal(0.5, beta=[0.9, 0.8]), r"beta = \[0.9, 0.8\]: must be a number"),
         (lambda: dynamics.step(0.5, 1.0, bp="no"), "bp = 'no': must be one of True, False"),
+        (lambda: dynamics.step(0.5, 1.0, bp=1), "bp = 1: must be one of True, False"),
+        (lambda: dynamics.anneal(0.5, 0), r"^z = 0: must be a number in \(0, inf\)"),
         (lambda: dynamics.finite_time_lyapunov([0.5, 0.6]), r"w0 = \[0.5, 0.6\]: must be a number"),
         (lambda: dynamics.gradient(float("inf")), "w = inf: must be"),
         (lambda: dynamics.gradient(0.5, tau=2), "unknown setting 'tau': must be one of lr, I0, bp"),

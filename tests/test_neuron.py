@@ -92,6 +92,9 @@ def test_a_compiler_that_fails_is_done_without(monkeypatch):
     with pytest.warns(UserWarning, match="LIF runs uncompiled: RuntimeError: no headers$"):
         spikes = LIF(backend="compiled")(x)
     assert torch.equal(spikes, LIF(backend="reference")(x))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # once is enough
+        LIF(backend="compiled")(x.requires_grad_()).sum().backward()
 
 
 def test_auto_compiles_large_trainings_only(monkeypatch):

@@ -518,6 +518,7 @@ def test_a_strength_ten_times_too_large_is_reported():
     (good, silent), (lost, told) = trained(15.0), trained(150.0)
     assert good > 0.85
     assert silent["warning"] is None
+    assert trained(150.0, 21)[1]["warning"]  # at the second measurement already
     assert lost < 0.3
     assert told["warning"].startswith("z = 150 is too large: ")
 
@@ -634,6 +635,41 @@ def test_copies_are_not_attached(twin_of):
     twin(x)
     _, currents, before, _ = rewritten(twin, x)
     assert_same(twin, again(), authors_loss([currents[0], before[1]]))
+
+
+@pytest.mark.parametrize(
+    "twin_of", [copy.deepcopy, lambda chaos: pickle.loads(pickle.dumps(chaos))], ids=["deepcopy", "pickle"]
+)
+def test_a_copied_chaotic_loss_can_be_removed_and_reports_by_the_same_names(twin_of):
+    model = network()
+    chaos = ChaoticLoss(10.0).attach(model, "fc1").attach(model, "fc1", "input")
+    with twin_of(chaos) as twin:
+        assert list(twin.report()) == list(chaos.report()) == ["fc1", "fc1 (input)"]
+    assert not twin.layers
+    model(batch())
+    assert kept(chaos) == [1, 1]
+
+
+def test_removing_forgets_the_limits():
+    model = network()
+    chaos = ChaoticLoss(10.0).attach(model, "fc1")
+    model(batch())
+    chaos().backward()
+    chaos.critical_z(0.1)
+    chaos.remove()
+    assert chaos.attach(network(), "fc1").report()["fc1"]["z_over_critical"] is None
+    assert not chaos.limits
+
+
+def test_critical_z_of_layers_with_other_hooks():
+    model = network()
+    chaos = ChaoticLoss(10.0).attach(model, "fc1")
+    model(batch())
+    chaos().backward()
+    plain = chaos.critical_z(0.1)
+    model.fc1.register_full_backward_hook(lambda *_: None)
+    model.fc1.register_forward_hook(lambda module, args, output: 2 * output)  # not part of the layer, and not to be run
+    assert chaos.critical_z(0.1) == plain
 
 
 def test_state_dict_of_the_model_does_not_change():
