@@ -260,7 +260,7 @@ class ChaoticLoss:
             ratio = m["z"] / limit if m and isinstance(limit, float) else None
             mean_s = sum(map(float, m["s"])) / len(m["s"]) if m else None
             arrived = mean_s is not None and abs(mean_s - self.I0) < 0.1 * abs(self.I0 - 0.5)
-            signs = [f"the chaotic loss is {share:.0%} of this layer's gradient"] if share and share > 0.75 else []
+            signs = [f"the chaotic loss is {share:.0%} of this layer's gradient"] if share and share > 0.8 else []
             signs += [f"mean s has arrived at I0 = {self.I0:g}"] if arrived else []
             signs += [f"it is {ratio:.3g} times the critical z"] if ratio and ratio > 1 else []
             out[layer.key] = {
