@@ -189,9 +189,8 @@ def bifurcations(z: float = 10.0, beta: float = 0.9995, **settings) -> list[Bifu
 
     There the map is that of the chaotic loss alone, which is smooth: w* is followed upwards and at each doubling the new
     cycle, up to period 32; the list ends early where Newton's method loses the cycle. Cycles born otherwise are not in it.
-    Returns them downwards in z, a root each to 1e-9 of its size, with the epoch of the annealed run (NaN for beta = 1). Kinds:
-    "period doubling" (multiplier -1; the smaller period: w* becomes stable at 1), "superstable" (multiplier 0), "border w = 1"
-    and the like (a point enters or leaves where BP acts).
+    Returns them downwards in z, to 1e-9 of it, with the epoch of the annealed run (NaN for beta = 1): "period doubling" (of the
+    smaller period; at 1 w* becomes stable), "superstable" (multiplier 0), "border w = 1" and the like (a point meets it).
     """
     check_all((), POSITIVE, z=z, beta=beta)
     p = _map(settings)

@@ -29,8 +29,7 @@ def chaotic_loss(
             tensor are not checked, which would wait for a GPU and break vmap. The same holds for `I0`.
         I0, scale: what s is pulled to, in (0, 1), and the divisor of `h`, > 0: 10 in deep networks, 1 in one neuron.
         reduction: "mean", "sum" (the published document) or "none".
-        literal: evaluate the published expression term by term, bit for bit like it; in float32 it overflows from
-            h / scale = 16.64 on. False is the stable form, finite for every finite h.
+        literal: the published expression, bit for bit; in float32 it overflows from h / scale = 16.64 on, the stable one never.
 
     Returns a scalar, or the shape of `h` for "none". Raises ValueError for a value out of range or an empty `h`.
     Source: Wang, Tao and Chen 2024, doi:10.1093/nsr/nwae037.

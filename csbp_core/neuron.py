@@ -120,10 +120,9 @@ class LIF(nn.Module):
             "compiled" give the same spikes; their backward pass, differentiable once, keeps a single tensor. "auto" is
             "compiled" to train on 2**18 or more numbers (seconds per T; warns once if no compiler is there), else "eager".
 
-    Shape: currents `[T, N, *]` to spikes `[T, N, *]`, T >= 1; every call starts from rest. Attributes, both differentiable,
-    None before the first call and dropped by deepcopy and pickle: `v`, the potential after the reset at the last step,
-    `[N, *]`; `v_seq`, the one before the reset at every step, `[T, N, *]`, if stored. Raises ValueError for a parameter out of
-    range or an input without time steps.
+    Shape: currents `[T, N, *]` to spikes `[T, N, *]`, T >= 1; every call starts from rest. Attributes, differentiable, None at
+    first, dropped by deepcopy and pickle: `v`, the potential after the reset at the last step, `[N, *]`; `v_seq`, before the
+    reset at every step, `[T, N, *]`, if stored. Raises ValueError for a parameter out of range or an input without time steps.
     """
 
     v: Tensor | None = None

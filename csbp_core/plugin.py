@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import weakref
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, Self, cast
@@ -13,7 +14,6 @@ from .checks import check_all, check_choice
 from .loss import LINEAR, critical_z, largest_eigenvalue, unchecked_loss
 
 Read = str | Callable[[nn.Module, tuple, Any], Tensor]
-MEASURE_EVERY = 20  # calls from one measurement for `report` to the next
 Record = tuple[Tensor, int | None, Tensor | None]  # h, its version (writing in place changes that), a linear layer's input
 _functorch = cast(Any, torch._C._functorch)
 
@@ -42,10 +42,10 @@ def _read(read: Read, module: nn.Module, inputs: tuple, output: Any) -> Any:
     if read != "membrane":
         values = output if read == "output" else inputs
         return values[0] if isinstance(values, tuple | list) and values else values
-    last = output[-1] if isinstance(output, tuple) and output else None
-    last = getattr(last, "v", last)  # norse returns a state, snnTorch a tuple that ends with the potential
+    last = output[-1] if isinstance(output, tuple) and output else None  # a state in norse, the potential in snnTorch
     sequence = None if getattr(module, "step_mode", "m") == "s" else getattr(module, "v_seq", None)
-    return next((h for h in (last, sequence, *(getattr(module, v, None) for v in ("v", "mem"))) if isinstance(h, Tensor)), None)
+    candidates = getattr(last, "v", last), sequence, getattr(module, "v", None), getattr(module, "mem", None)
+    return next((h for h in candidates if isinstance(h, Tensor)), None)
 
 
 class _Layer:
@@ -54,8 +54,7 @@ class _Layer:
     def __init__(self, name: str, read: Read = "output", z: float = 0.0, linear: nn.Module | None = None) -> None:
         self.name, self.read, self.z_start, self.linear, self.active = name, read, z, linear, False  # linear: for `critical_z`
         self.key, self.handle, self.records = name, cast(Any, None), list[Record]()  # key: in `report`
-        self.blind = ""  # why a run since the last call left no record
-        self.measured: dict[str, Any] = {}  # what `report` is made of
+        self.blind, self.measured = "", dict[str, Any]()  # why a run left no record; what `report` is made of
 
     def __reduce__(self) -> tuple:
         return _Layer, (self.name,), {"key": self.key}
@@ -84,7 +83,9 @@ class _Layer:
         if not records and blind:
             problem = "ran under no_grad: with checkpoint() set use_reentrant=False"
         elif not records:
-            problem = "did not run in training mode since the last call: run the model first; attach before torch.compile"
+            problem = (
+                "did not run in training mode since the last call: run the model, attach before torch.compile, or leave it out"
+            )
         elif any(_functorch.is_dead_tensor_wrapper(h) or _functorch.maybe_get_level(h) > level for h in hs):
             problem = "ran inside vmap or torch.func.grad: call the chaotic loss inside the transformed function, too"
         elif not all(h.requires_grad or _functorch.is_functorch_wrapped_tensor(h) for h in hs):
@@ -96,16 +97,20 @@ class _Layer:
     def measure(self, records: list[Record], scale: float, **now: float) -> list[Tensor]:
         """Pass every h on; the backward pass leaves behind the norms of its gradients, the chaotic loss's and the rest's."""
         inputs, numel = [x.detach() for _, _, x in records if x is not None], sum(h.numel() for h, *_ in records)
-        m: dict[str, Any] = {**now, "inputs": inputs, "numel": numel, "s": [], "chaos": [], "rest": []}
-        self.measured = m
+        self.measured = m = dict[str, Any](now, inputs=inputs, numel=numel, s=[], chaos=[], rest=[])
 
         def split(h: Tensor, compiled: bool) -> Tensor:
+            def norms(grad: Tensor) -> None:
+                chaos = own.pop() if own else torch.zeros_like(grad)
+                m["chaos"].append(chaos.float().norm())
+                if chaos.data_ptr() != grad.data_ptr():  # else nothing but the chaotic loss reads h
+                    m["rest"].append((grad - chaos).float().norm())
+
             own, twin = list[Tensor](), h.view_as(h)
             m["s"].append(torch.sigmoid(h.detach().float() / scale).mean())
             if not compiled:  # what follows inside a compiled graph sends its gradient past h
                 twin.register_hook(own.append)
-                twin.register_hook(lambda grad: m["chaos"].append(grad.float().norm()))
-                h.register_hook(lambda grad: m["rest"].append((grad - own.pop() if own else grad).float().norm()))
+                h.register_hook(norms)
             return twin
 
         return [split(h, version is None) for h, version, _ in records]
@@ -119,16 +124,15 @@ class ChaoticLoss:
         loss.backward(); optimizer.step(); chaos.step()
 
     Args:
-        z, beta: strength >= 0 at the start, and its factor in (0, 1] per `step()`, once per batch or per epoch.
-        I0, scale: of `chaotic_loss`.
+        z, beta: strength >= 0 at the start, and its factor in (0, 1] per `step()`; I0, scale: of `chaotic_loss`.
         reduction: "mean" over all that a layer gave since the last call (the authors' training code) or "sum" (the published
             document); layers are added up. DDP averages over processes: there a "sum" is one process's share.
         clamp: `(low, high)` outside of which h gets no gradient; the authors' training code has (-10, 9.9).
         cutoff: below this strength a layer costs nothing and counts as zero.
 
     Every run of a layer in training mode with gradients leaves a record until the next call; eval and no_grad leave none.
-    Copies and pickles of the model are not attached. Raises ValueError, one line, for a value out of range.
-    Source: Wang, Tao and Chen 2024, doi:10.1093/nsr/nwae037.
+    Copies and pickles of the model are not attached, nor is a model whose ChaoticLoss is gone. Raises ValueError, one line, for
+    a value out of range. Source: Wang, Tao and Chen 2024, doi:10.1093/nsr/nwae037.
     """
 
     def __init__(
@@ -157,14 +161,13 @@ class ChaoticLoss:
         if not callable(read):
             check_choice("read", read, ("output", "input", "membrane"))
         check_all(z=(z := self.z_start if z is None else z))
-        chosen = _find(model, layers)
-        for name, module in chosen.items():
+        for name, module in (chosen := _find(model, layers)).items():
             if any(hook in self.layers and hook.read == read for hook in module._forward_hooks.values()):
                 raise ValueError(f"layer {name!r} is attached already: remove() first, or read something else")
         for name, module in chosen.items():
             layer = _Layer(name, read, float(z), module if read == "output" and isinstance(module, LINEAR) else None)
             layer.key += f" ({read})" if any(one.name == name for one in self.layers) else ""
-            layer.handle = module.register_forward_hook(layer, with_kwargs=True)
+            layer.handle = weakref.finalize(self, module.register_forward_hook(layer, with_kwargs=True).remove)
             self.layers.append(layer)
         self._activate()
         return self
@@ -172,7 +175,7 @@ class ChaoticLoss:
     def remove(self, *_: object) -> None:
         """Take the hooks out of the model and forget its layers."""
         for layer in self.layers:
-            _ = layer.handle and layer.handle.remove()  # a copy has none
+            _ = layer.handle and layer.handle()  # a copy has none
         self.layers, self.limits = [], {}
 
     def __enter__(self) -> Self:
@@ -208,7 +211,7 @@ class ChaoticLoss:
         """The loss of all that the layers gave since the last call: a scalar, float32 for half-precision layers."""
         if not self.layers:
             raise ValueError("no layers: attach(model, layers) comes before the first call")
-        losses, measure = list[Tensor](), self.calls % MEASURE_EVERY == 0
+        losses, measure = list[Tensor](), self.calls % 20 == 0
         self.calls += 1
         for layer, (records, problem) in [(layer, layer.take()) for layer in self.layers]:
             if problem:
@@ -218,7 +221,7 @@ class ChaoticLoss:
                 hs = layer.measure(records, self.scale, step=self.steps, z=z)
             if hs:
                 h = hs[0] if len(hs) == 1 else torch.cat([h.flatten() for h in hs])
-                h = h if self.clamp is None else h.clamp(*self.clamp)
+                h = h.clamp(*self.clamp) if self.clamp else h
                 losses.append(unchecked_loss(h, z, self.I0, self.scale, self.reduction))
         return sum((loss.to(losses[0]) for loss in losses[1:]), losses[0]) if losses else torch.zeros(())
 
@@ -249,14 +252,14 @@ class ChaoticLoss:
         """What the chaotic loss does to each layer, from the last measured call (the first and every 20th); None if unknown.
 
         Per layer `step`, `z`, `mean_s` and the `I0` that it is pulled to; `gradient_share`, c / (c + r), c the norm of the
-        chaotic loss's gradient at h, r of all others'; `z_over_critical`, after `critical_z`; and `warning`, one line if z is
-        too large: the layer has been driven to I0, or learns nothing else, or period-doubles.
+        gradient at h of its chaotic loss, r of all else (None if nothing else reads h, as a membrane); `z_over_critical`, after
+        `critical_z`; and `warning`, one line if z is too large: the layer is at I0, or learns nothing else, or period-doubles.
         """
         out = {}
         for layer in self.layers:
             m, limit = layer.measured, self.limits.get(layer.key)
             chaos, rest = (sum(float(norm) ** 2 for norm in m.get(key, ())) ** 0.5 for key in ("chaos", "rest"))
-            share = chaos / (chaos + rest) if chaos + rest else None
+            share = chaos / (chaos + rest) if m.get("rest") and chaos + rest else None
             ratio = m["z"] / limit if m and isinstance(limit, float) else None
             mean_s = sum(map(float, m["s"])) / len(m["s"]) if m else None
             arrived = mean_s is not None and abs(mean_s - self.I0) < 0.1 * abs(self.I0 - 0.5)

@@ -650,6 +650,26 @@ def test_a_copied_chaotic_loss_can_be_removed_and_reports_by_the_same_names(twin
     assert kept(chaos) == [1, 1]
 
 
+def test_a_chaotic_loss_that_nobody_holds_leaves_the_model():
+    model = network()
+    chaos = ChaoticLoss(10.0).attach(model, "fc1")
+    chaos = ChaoticLoss(10.0).attach(model, "fc1")  # the cell of a notebook, run again
+    gc.collect()
+    assert len(model.fc1._forward_hooks) == 1
+    model(batch())
+    assert kept(chaos) == [1]
+
+
+@pytest.mark.parametrize("store_v_seq", [True, False])
+def test_what_nothing_else_reads_has_no_share_and_no_warning(store_v_seq):
+    model, x = network(store_v_seq=store_v_seq), batch()
+    chaos = ChaoticLoss(1e-9).attach(model, "lif2", "membrane").attach(model, "fc1")
+    (model(x).square().sum() + chaos()).backward()
+    membrane, current = chaos.report().values()
+    assert membrane["gradient_share"] is membrane["warning"] is None
+    assert 0 < current["gradient_share"] < 1e-3
+
+
 def test_removing_forgets_the_limits():
     model = network()
     chaos = ChaoticLoss(10.0).attach(model, "fc1")
@@ -675,8 +695,9 @@ def test_critical_z_of_layers_with_other_hooks():
 def test_state_dict_of_the_model_does_not_change():
     model = network()
     names = list(model.state_dict())
-    ChaoticLoss(1.0).attach(model, "*")
+    chaos = ChaoticLoss(1.0).attach(model, "*")
     assert list(model.state_dict()) == names
+    assert len(chaos.layers) == len(list(model.named_modules())) - 1
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
@@ -753,7 +774,7 @@ def test_attached_after_a_compiled_model_has_run():
     compiled(x)
     chaos = ChaoticLoss(1.0).attach(compiled, "fc1")
     compiled(x)
-    with pytest.raises(ValueError, match=r"attach before torch.compile$"):
+    with pytest.raises(ValueError, match=r"attach before torch.compile"):
         chaos()
 
 
@@ -821,7 +842,7 @@ def test_called_outside_a_transformed_function(transform):
 def test_a_layer_that_did_not_run():
     model, x = network(), batch()
     chaos = ChaoticLoss(3.0).attach(model, "fc*")
-    with pytest.raises(ValueError, match=r"^layer 'fc1' did not run in training mode since the last call: run the model first"):
+    with pytest.raises(ValueError, match=r"^layer 'fc1' did not run in training mode since the last call: run the model, attach"):
         chaos()
     model.fc1(x)
     with pytest.raises(ValueError, match=r"^layer 'fc2' did not run"):
@@ -860,9 +881,10 @@ def test_a_record_without_gradient(layer, read):
 )
 def test_nothing_to_read(layers, read, line):
     model, x = network(), batch()
-    ChaoticLoss(1.0).attach(model, layers, read)
+    chaos = ChaoticLoss(1.0).attach(model, layers, read)
     with pytest.raises(ValueError, match=line):
         model(x)
+    assert not kept(chaos)[0]
 
 
 @pytest.mark.parametrize(
