@@ -842,7 +842,7 @@ def test_called_outside_a_transformed_function(transform):
 def test_a_layer_that_did_not_run():
     model, x = network(), batch()
     chaos = ChaoticLoss(3.0).attach(model, "fc*")
-    with pytest.raises(ValueError, match="^layer 'fc1' did not run in training mode since the last call: run the model"):
+    with pytest.raises(ValueError, match=r"^layer 'fc1' did not run in training mode since the last call: run the model"):
         chaos()
     model.fc1(x)
     with pytest.raises(ValueError, match=r"^layer 'fc2' did not run"):
