@@ -1,6 +1,8 @@
 """Condenses pytest-benchmark's JSON to medians, and writes them to results.json and into the README's tables."""
 
+import ctypes
 import json
+import platform
 import sys
 from pathlib import Path
 from statistics import median
@@ -83,8 +85,12 @@ def block(text: str, name: str) -> tuple[str, str, str]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def fresh_compiler():
+def steady():
     torch.compiler.reset()  # torch compiles at most eight variants of a function
+    if platform.libc_ver()[0] == "glibc":  # or large freed memory goes back to the system or not by luck, a factor of two
+        libc = ctypes.CDLL(None)
+        assert libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+        assert libc.mallopt(-3, 2**25)  # M_MMAP_THRESHOLD
 
 
 def pytest_configure(config):
