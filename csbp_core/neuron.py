@@ -70,17 +70,17 @@ def _backward(v_seq, d_spikes, d_v_seq, d_v, decay, v_threshold, gamma, detach_r
     return torch.stack(d_x[::-1])
 
 
-_compiled, _failed = functools.cache(functools.partial(torch.compile, dynamic=True)), set[Callable]()
+_compiled, _failed = functools.cache(functools.partial(torch.compile, dynamic=True)), set[str]()  # devices
 
 
 def _run(kernel: Callable, eager: Callable, compiled: bool, x: Tensor, *rest: Any) -> Any:
     if torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(x):  # type: ignore[attr-defined]
         return kernel(x, *rest)  # part of a compiled model, or under vmap
-    if compiled and kernel not in _failed:
+    if compiled and x.device.type not in _failed:
         try:
             return _compiled(kernel)(x, *rest)
         except Exception as error:  # whatever a compiler may lack
-            _failed.update((_forward, _backward))
+            _failed.add(x.device.type)
             warnings.warn(f"LIF runs uncompiled: {type(error).__name__}: {str(error).partition(chr(10))[0]}", stacklevel=2)
     return eager(x, *rest)
 

@@ -72,11 +72,10 @@ def run_cell(
     task = TASKS[name]
     task = task._replace(tuning=tuning or task.tuning, epochs=epochs or task.epochs)
     cell: dict[str, Any] = {"task": name, "arm": arm, "nominal_epochs": task.epochs, "every": task.every}
-    choices = candidates(arm, bp, csbp)
-    if arm == "matched":  # the quadratic pull at csbp's own settings, which leaves nothing to choose
-        cell |= {key: csbp[key] for key in ("lr", "z", "epochs")} | {"tuning": []}  # type: ignore[index]
+    if arm == "matched" and csbp:  # the quadratic pull at csbp's own settings, which leaves nothing to choose
+        cell |= {key: csbp[key] for key in ("lr", "z", "epochs")} | {"tuning": []}
     else:
-        cell |= tune(task, arm, choices, task.epochs)
+        cell |= tune(task, arm, candidates(arm, bp, csbp), task.epochs)
     final, (lr, z, chosen) = range(seeds or task.seeds), (cell["lr"], cell["z"], cell["epochs"])
     run = Training(task, arm, final, lr, z)
     state, curve = run.train(chosen)
