@@ -1,44 +1,97 @@
-"""Bad input gets one line: the parameter, its value and what is allowed."""
+"""Bad input gets one line: the parameter's name, its value and what is allowed."""
 
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
-RANGES = {"beta": "(0, 1]", "I0": "(0, 1)", "decay": "[0, 1]", "momentum": "[0, 1)"}  # what is not named here is positive
-RANGES |= dict.fromkeys(("w", "w0", "b0", "x", "target"), "(-inf, inf)") | dict.fromkeys(("z", "noise", "cutoff"), "[0, inf)")
-COUNTS = dict.fromkeys(("epochs", "steps", "keep", "numel", "time_steps", "rate_steps"), 1) | {"transient": 0, "seed": 0}
+# NumPy's letters for the types of signed and unsigned integers and floating point numbers.
+DTYPE_KINDS = {"an integer": "iu", "a number": "iuf"}
 
 
-def check(name: str, value: Any, allowed: str, *, integer: bool = False, scalar: bool = False) -> None:
-    """Raise a one-line ValueError for a number, also in an array, outside an interval "(0, 1]", for NaN, text, booleans, []."""
-    if hasattr(value, "detach"):
-        value = (value.cpu().double() if value.is_floating_point() else value.cpu()).detach().numpy()
-    must = f"must be {'an integer' if integer else 'a number'} in {allowed}"
-    try:
-        numbers = np.asarray(value)
-    except ValueError:  # a ragged list
-        numbers = np.asarray(str(value))
-    if numbers.dtype.kind not in ("iu" if integer else "iuf") or ((integer or scalar) and numbers.ndim):
+def check(
+    name: str,
+    value: Any,
+    allowed: str,
+    *,
+    integer: bool = False,
+    array: bool = False,
+) -> None:
+    """Refuse anything but a number inside an interval.
+
+    Args:
+        name: the parameter's name, for the message.
+        value: what was given: a number, or for `array` also a list, a NumPy array or a tensor.
+        allowed: the interval as it is written in mathematics, "(0, 1]" or "[0, inf)".
+        integer: whether only an integer will do; 3.0 is none.
+        array: whether many numbers will do, each of which must lie inside; an empty array is
+            refused.
+
+    Raises ValueError, one line, for a number outside, NaN, text, a boolean or None; of an array it
+    names the first element that is outside.
+
+    Example:
+        >>> check("beta", 0.5, "(0, 1]")
+        >>> check("beta", 1.5, "(0, 1]")
+        Traceback (most recent call last):
+        ValueError: beta = 1.5: must be a number in (0, 1]
+    """
+    kind = "an integer" if integer else "a number"
+    must = f"must be {kind} in {allowed}"
+    numbers = _as_array(value)
+    is_many = numbers.ndim > 0
+    if numbers.dtype.kind not in DTYPE_KINDS[kind] or (is_many and not array):
         raise ValueError(f"{name} = {value!r}: {must}")
     if numbers.size == 0:
         raise ValueError(f"{name} is empty: {must}")
-    low, high = (float(end) for end in allowed[1:-1].split(","))
-    inside = (numbers >= low) if allowed[0] == "[" else (numbers > low)
-    inside &= (numbers <= high) if allowed[-1] == "]" else (numbers < high)
-    if not inside.all():
-        index = np.argwhere(~inside)[0].tolist()  # [] for a single number
-        raise ValueError(f"{name}{index or ''} = {numbers[tuple(index)].item()!r}: {must}")
-
-
-def check_all(arrays: Iterable[str] = (), ranges: dict[str, str] = RANGES, /, **values: Any) -> None:
-    """Check each value against the range of its name; `arrays` names those that need not be single numbers."""
-    for name, value in values.items():
-        count = f"[{COUNTS[name]}, inf)" if name in COUNTS else None
-        check(name, value, count or ranges.get(name, "(0, inf)"), integer=count is not None, scalar=name not in arrays)
+    outside = np.argwhere(~_inside(numbers, allowed))
+    if len(outside) > 0:
+        index = outside[0].tolist()  # [] for a single number
+        place = index or ""
+        raise ValueError(f"{name}{place} = {numbers[tuple(index)].item()!r}: {must}")
 
 
 def check_choice(name: str, value: Any, choices: Iterable) -> None:
-    """Refuse a value that is none of the choices; raises ValueError in one line."""
-    if not isinstance(value, tuple(map(type, choices))) or value not in choices:
-        raise ValueError(f"{name} = {value!r}: must be one of {', '.join(map(str, choices))}")
+    """Refuse a value that is none of the choices, or equal to one but of another type (1 for True).
+
+    Args:
+        name: the parameter's name, for the message.
+        value: what was given.
+        choices: what is allowed.
+
+    Raises ValueError, one line.
+
+    Example:
+        >>> check_choice("reduction", "max", ("mean", "sum"))
+        Traceback (most recent call last):
+        ValueError: reduction = 'max': must be one of mean, sum
+    """
+    choices = tuple(choices)
+    types = tuple(type(choice) for choice in choices)
+    if not isinstance(value, types) or value not in choices:
+        names = ", ".join(str(choice) for choice in choices)
+        raise ValueError(f"{name} = {value!r}: must be one of {names}")
+
+
+def _as_array(value: Any) -> np.ndarray:
+    """The value as an array, of text if it is no array of numbers."""
+    if hasattr(value, "detach"):  # a tensor, on any device
+        value = value.detach().cpu()
+        if value.is_floating_point():
+            value = value.double()  # NumPy does not know bfloat16
+        return value.numpy()
+    try:
+        return np.asarray(value)
+    except ValueError:  # a ragged list
+        return np.asarray(str(value))
+
+
+def _inside(numbers: np.ndarray, allowed: str) -> np.ndarray:
+    """Which of the numbers lie in an interval like "(0, 1]"; NaN lies in none."""
+    low, high = (float(end) for end in allowed[1:-1].split(","))
+    inside = (low < numbers) & (numbers < high)
+    if allowed.startswith("["):
+        inside |= numbers == low
+    if allowed.endswith("]"):
+        inside |= numbers == high
+    return inside

@@ -20,7 +20,7 @@ from numba import njit, prange
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 
-from .checks import RANGES, check, check_all, check_choice
+from ._old_checks import RANGES, check, check_all, check_choice
 
 Array = NDArray[np.float64]
 LANES = 8  # independent orbits advanced together by a thread: each waits for its own exp, so they hide each other's latency

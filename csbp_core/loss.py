@@ -1,104 +1,131 @@
-"""The chaotic loss, and the strength above which it destabilises training."""
+"""The chaotic loss, as published and in a form that cannot overflow."""
 
-import copy
-from collections.abc import Iterable
+from __future__ import annotations
+
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call
+from torch import Tensor
 from torch.nn import functional as F
 
-from .checks import check_all, check_choice
-
-LINEAR = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
+from .checks import check, check_choice
+from .stability import (  # an old import path of these two
+    critical_z as critical_z,
+    largest_eigenvalue as largest_eigenvalue,
+)
 
 
 def chaotic_loss(
-    h: Tensor, z: float | Tensor, I0: float | Tensor = 0.65, scale: float = 10.0, reduction: str = "mean", literal: bool = False
+    h: Tensor,
+    z: float | Tensor,
+    I0: float | Tensor = 0.65,
+    scale: float = 10.0,
+    reduction: str = "mean",
+    literal: bool = False,
 ) -> Tensor:
     """The chaotic loss of CSBP on a layer's output or membrane potential.
 
-        L = -z (I0 log s + (1 - I0) log(1 - s)),    s = sigmoid(h / scale),    dL/dh = z (s - I0) / scale
+    Per element of `h`::
 
-    It is the binary cross-entropy with logit h / scale and soft target I0; alone it pulls h to h* = scale * logit(I0).
+        L = -z (I0 log s + (1 - I0) log(1 - s)),    s = sigmoid(h / scale)
+        dL/dh = z (s - I0) / scale
+
+    It is the binary cross-entropy with logit h / scale and soft target I0. Alone it pulls `h` to
+    h* = scale * logit(I0), where s = I0; with a large step the pull overshoots.
 
     Args:
-        h: output or membrane potential, any shape, floating point; half precision is computed and returned in float32.
-        z: strength, >= 0. A number, or a tensor that broadcasts with `h`: keep it float64, it is cast last. The values of a
-            tensor are not checked, which would wait for a GPU and break vmap. The same holds for `I0`.
-        I0, scale: what s is pulled to, in (0, 1), and the divisor of `h`, > 0: 10 in deep networks, 1 in one neuron.
+        h: output or membrane potential, any shape, floating point. Half precision is computed and
+            returned in float32.
+        z: strength, >= 0: a number, or a tensor that broadcasts with `h`. Keep a tensor float64: it
+            is cast last. Its values are not checked, which would wait for a GPU and break vmap.
+        I0: the value that s is pulled to, in (0, 1); a number, or a tensor as for `z`.
+        scale: the divisor of `h`, > 0: 10 in deep networks, 1 in the single neuron.
         reduction: "mean", "sum" (the published document) or "none".
-        literal: the published expression, bit for bit; in float32 it overflows from h / scale = 16.64 on, the stable one never.
+        literal: whether to compute the published expression, bit for bit. In float32 that overflows
+            from h / scale = 16.64 on; the stable form, which is the default, never does.
 
-    Returns a scalar, or the shape of `h` for "none". Raises ValueError for a value out of range or an empty `h`.
+    Returns a scalar, or for "none" a tensor of the shape of `h`.
+
+    Raises ValueError for a value out of range, or an `h` that is empty or not floating point.
+
     Source: Wang, Tao and Chen 2024, doi:10.1093/nsr/nwae037.
+
+    Example:
+        >>> h = torch.tensor([0.0, 2.0], requires_grad=True)
+        >>> chaotic_loss(h, z=10.0).backward()
+        >>> h.grad  # z (s - I0) / scale, over the two elements of the mean
+        tensor([-0.0750, -0.0501])
     """
-    check_all(scale=scale, **{name: value for name, value in (("z", z), ("I0", I0)) if not isinstance(value, Tensor)})
+    check("scale", scale, "(0, inf)")
+    if not isinstance(z, Tensor):
+        check("z", z, "[0, inf)")
+    if not isinstance(I0, Tensor):
+        check("I0", I0, "(0, 1)")
     check_choice("reduction", reduction, ("mean", "sum", "none"))
     if not isinstance(h, Tensor) or not h.is_floating_point() or h.numel() == 0:
-        got = f"{h.dtype} {tuple(h.shape)}" if isinstance(h, Tensor) else type(h).__name__
-        raise ValueError(f"h = {got}: must be a floating point tensor that is not empty")
-    if not literal:
-        return unchecked_loss(h, z, I0, scale, reduction)
+        given = f"{h.dtype} {tuple(h.shape)}" if isinstance(h, Tensor) else type(h).__name__
+        raise ValueError(f"h = {given}: must be a floating point tensor that is not empty")
+    if literal:
+        return _literal_chaotic_loss(h, z, I0, scale, reduction)
+    return stable_chaotic_loss(h, z, I0, scale, reduction)
+
+
+def stable_chaotic_loss(
+    h: Tensor,
+    z: float | Tensor,
+    I0: float | Tensor,
+    scale: float,
+    reduction: str,
+) -> Tensor:
+    """`chaotic_loss` in its stable form, by the library's cross-entropy and without checks."""
+    h = h.to(torch.promote_types(h.dtype, torch.float32))
+    sign, target = _target_above_half(I0, h)
+    logit = h * (sign / scale)
+    logit, target = torch.broadcast_tensors(logit, target)
+    if isinstance(z, Tensor) and z.dim() > 0:
+        elements = F.binary_cross_entropy_with_logits(logit, target, reduction="none")
+        return _reduced(_as(z, h) * elements, reduction)
+    return _as(z, h) * F.binary_cross_entropy_with_logits(logit, target, reduction=reduction)
+
+
+def _target_above_half(I0: float | Tensor, h: Tensor) -> tuple[float | Tensor, Tensor]:
+    """The sign of the logit, and the target >= 1/2, that give the cross-entropy with target I0.
+
+    Since sigmoid(-u) = 1 - sigmoid(u), the cross-entropy of the logit u with target I0 is that of
+    the logit -u with target 1 - I0. The library computes it as (1 - target) u - log sigmoid(u), in
+    which two large numbers nearly cancel for a small target and a very negative u. So of the two
+    equal forms we take the one with the larger target.
+    """
+    if isinstance(I0, Tensor):
+        sign = 2 * (I0 >= 0.5).to(h.dtype) - 1
+        return _as(sign, h), _as(torch.maximum(I0, 1 - I0), h)
+    return (1.0 if I0 >= 0.5 else -1.0), h.new_full((), max(I0, 1 - I0))
+
+
+def _literal_chaotic_loss(
+    h: Tensor,
+    z: float | Tensor,
+    I0: float | Tensor,
+    scale: float,
+    reduction: str,
+) -> Tensor:
+    """The published expression, in its order of operations."""
     h = h.to(torch.promote_types(h.dtype, torch.float32))
     s = torch.sigmoid(h / scale)
-    loss = _cast(-z, h) * (_cast(I0, h) * torch.log(s) + _cast(1 - I0, h) * torch.log(1 - s))
-    return loss if reduction == "none" else getattr(loss, reduction)()
+    # 1 - I0 in float64, cast last: in float32 it is another number
+    entropy = _as(I0, h) * torch.log(s) + _as(1 - I0, h) * torch.log(1 - s)
+    return _reduced(_as(-z, h) * entropy, reduction)
 
 
-def unchecked_loss(h: Tensor, z: float | Tensor, I0: float | Tensor, scale: float, reduction: str) -> Tensor:
-    """The stable form, which is the library's; it cancels for a target below 1/2, so there log s and log(1 - s) swap."""
-    h, each = h.to(torch.promote_types(h.dtype, torch.float32)), isinstance(z, Tensor) and z.dim() > 0
-    if isinstance(I0, Tensor):
-        flip, target = _cast(2 * (I0 >= 0.5).to(h.dtype) - 1, h), _cast(torch.maximum(I0, 1 - I0), h)
-    else:
-        flip, target = 1.0 if I0 >= 0.5 else -1.0, h.new_full((), max(I0, 1 - I0))
-    u, target = torch.broadcast_tensors(h * (flip / scale), target)
-    loss = _cast(z, h) * F.binary_cross_entropy_with_logits(u, target, reduction="none" if each else reduction)
-    return getattr(loss, reduction)() if each and reduction != "none" else loss
+def _reduced(elements: Tensor, reduction: str) -> Tensor:
+    """The mean, the sum, or the elements themselves."""
+    if reduction == "mean":
+        return elements.mean()
+    if reduction == "sum":
+        return elements.sum()
+    return elements
 
 
-def _cast(value: Any, like: Tensor) -> Any:
+def _as(value: Any, like: Tensor) -> Any:
+    """A tensor in the dtype and on the device of another; a number as it is."""
     return value.to(like) if isinstance(value, Tensor) else value
-
-
-def critical_z(
-    lambda_max: float, lr: float, momentum: float = 0.0, I0: float = 0.65, scale: float = 10.0, reduction: str = "sum",
-    numel: int | None = None,
-) -> float:  # fmt: skip
-    """The strength z at which gradient descent on the chaotic loss of a linear layer starts to period-double.
-
-        z_c = 2 (1 + momentum) scale**2 / (lr * c * I0 (1 - I0) * lambda_max(X^T X)),   c = 1 (sum) or 1 / numel (mean)
-
-    `lambda_max` is that of `largest_eigenvalue` (Example 1 has X = [1, 1], so 2), `lr` > 0 and `momentum` in [0, 1) those of
-    the gradient descent, `I0`, `scale` and `reduction` those of `chaotic_loss`; `numel` counts all elements of h that a mean
-    runs over. Raises ValueError for a value out of range, or "mean" without numel. Source: linear stability at the fixed point
-    s = I0; 4.3956 for Example 1, where the published weight settles.
-    """
-    check_choice("reduction", reduction, ("sum", "mean"))
-    rows = numel if reduction == "mean" else 1
-    check_all(lambda_max=lambda_max, lr=lr, momentum=momentum, I0=I0, scale=scale, numel=rows)
-    return float(2 * (1 + momentum) * scale**2 * rows / (lr * I0 * (1 - I0) * lambda_max))  # type: ignore[operator]
-
-
-def largest_eigenvalue(layer: nn.Module, inputs: Iterable[Tensor]) -> float:
-    """lambda_max(X^T X) of a linear or convolutional layer, to 1e-6, by power iteration through the layer itself.
-
-    X has a row per sample and position of all `inputs`, shaped as the layer takes them, and a column of ones for a bias. One
-    output channel is enough: X is the same for all, unless they come in groups.
-    """
-    layer, channels = copy.deepcopy(layer), None if getattr(layer, "groups", 1) > 1 else 1
-    layer._forward_hooks.clear()  # these runs are nobody's business
-    weights = {name: p[:channels] for name in ("weight", "bias") if (p := getattr(layer, name)) is not None}
-    v = {name: torch.linspace(0.5, 1.5, p.numel()).to(p).view(p.shape) for name, p in weights.items()}
-    estimate, inputs = 0.0, [x.detach() for x in inputs]
-    for _ in range(1000):
-        norm = sum(float(part.square().sum()) for part in v.values()) ** 0.5
-        if abs(norm - estimate) <= 1e-7 * norm:
-            break
-        estimate, v = norm, {name: (part / norm).requires_grad_() for name, part in v.items()}
-        with torch.enable_grad():
-            h = [functional_call(layer, {**v}, x) for x in inputs]
-        v = dict(zip(v, torch.autograd.grad(h, [*v.values()], h), strict=True))
-    return norm

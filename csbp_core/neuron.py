@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .checks import check_all, check_choice
+from ._old_checks import check_all, check_choice
 from .surrogate import triangle
 
 

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
-from .checks import check, check_all, check_choice
+from ._old_checks import check, check_all, check_choice
 from .loss import chaotic_loss
 from .neuron import lif_step
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .checks import check
+from ._old_checks import check
 
 
 class _Triangle(torch.autograd.Function):
