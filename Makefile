@@ -12,10 +12,10 @@ figures: $(READY)  ## every notebook on all cores, figures and numbers into imag
 $(NOTEBOOKS): $(READY)  ## one notebook, for example `make 02_single_neuron_csbp`
 	$(BIN)/csbp-run $@ -p output_dir images
 
-test: $(READY)  ## lint, types, unit tests, and every stored notebook against its own outputs
+test: $(READY)  ## lint, types, unit tests, doctests, and every stored notebook against its own outputs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy csbp_core csbp_notebooks study
+	$(BIN)/mypy csbp_core csbp_notebooks study examples
 	$(BIN)/pytest -n auto --dist loadfile --nbval --nbval-current-env --nbval-cell-timeout=300
 
 lab: $(READY)  ## open the notebooks
@@ -24,14 +24,15 @@ lab: $(READY)  ## open the notebooks
 notebooks: $(READY)  ## refresh the stored executed notebooks
 	$(BIN)/csbp-run all --store
 
-bench: $(READY)  ## speed, into tests/benchmarks/results.json and the README's table
+bench: $(READY)  ## speed, into tests/benchmarks/results.json, BENCHMARKS.md and the README's line
 	$(BIN)/pytest -q tests/benchmarks/bench_*.py --benchmark-only --benchmark-json=/dev/null
 
 study: $(READY)  ## the long experiment behind notebook 08, into study/results.json; goes on where it was stopped
 	$(BIN)/snakemake -s study/Snakefile --cores all --quiet rules
 
 clean:  ## what can be made again
-	rm -rf .venv runs .snakemake *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf .venv runs build dist *.whl *.egg-info .snakemake
+	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis .benchmarks
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(READY): requirements.txt pyproject.toml

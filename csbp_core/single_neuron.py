@@ -1,70 +1,223 @@
-"""Example 1 of the published document: one spiking neuron, trained; or a batch of independent ones."""
+"""Example 1 of the published document: one spiking neuron, trained, or a batch of them."""
+
+from __future__ import annotations
 
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+from torch import Tensor
 from tqdm import tqdm
 
-from ._old_checks import check, check_all, check_choice
+from .checks import check, check_choice
 from .loss import chaotic_loss
 from .neuron import lif_step
 
-Array = NDArray[np.float64]
-SingleNeuronRun = NamedTuple("SingleNeuronRun", [("w", Array), ("b", Array), ("z", Array), ("bp_loss", Array), ("loss", Array)])
+DEFAULT_LR = {"bp": 0.001, "csbp": 1.0}  # the published step sizes
+
+
+class SingleNeuronRun(NamedTuple):
+    """What was recorded before each update: float64, `[epochs]`, or `[epochs, n]` for a batch.
+
+    Attributes:
+        w: the weight.
+        b: the bias.
+        z: the strength of the chaotic loss.
+        bp_loss: the squared error of the spike rate.
+        loss: what was trained on: `bp_loss`, plus the chaotic loss for "csbp".
+    """
+
+    w: np.ndarray
+    b: np.ndarray
+    z: np.ndarray
+    bp_loss: np.ndarray
+    loss: np.ndarray
 
 
 def train_single_neuron(
-    method: str = "csbp", epochs: int = 4000, w0: ArrayLike = 0.5, b0: ArrayLike = 0.5, lr: ArrayLike | None = None,
-    z: ArrayLike = 10.0, beta: ArrayLike = 0.9995, I0: ArrayLike = 0.65, x: float = 1.0, target: float = 0.0,
-    time_steps: int = 20, rate_steps: int = 10, decay: float = 0.2, v_threshold: float = 1.0, gamma: float = 1.0,
-    dtype: torch.dtype = torch.float32, literal: bool = True,
-) -> SingleNeuronRun:  # fmt: skip
-    """Train a spiking neuron's weight and bias by gradient descent on the BP loss, plus the chaotic loss for "csbp".
+    method: str = "csbp",
+    epochs: int = 4000,
+    w0: ArrayLike = 0.5,
+    b0: ArrayLike = 0.5,
+    lr: ArrayLike | None = None,
+    z: ArrayLike = 10.0,
+    beta: ArrayLike = 0.9995,
+    I0: ArrayLike = 0.65,
+    x: float = 1.0,
+    target: float = 0.0,
+    time_steps: int = 20,
+    rate_steps: int = 10,
+    decay: float = 0.2,
+    v_threshold: float = 1.0,
+    gamma: float = 1.0,
+    dtype: torch.dtype = torch.float32,
+    literal: bool = True,
+) -> SingleNeuronRun:
+    """Train a spiking neuron's weight and bias by gradient descent.
 
-        h = w x + b,   out = sum_t k_t / rate_steps,   loss = (out - target)**2 [+ chaotic_loss(h, z, I0, scale=1)],   z *= beta
+    ::
 
-    The order of operations is the published code's, so on one machine the float32 run equals it bit for bit; as one of a
-    batch too, up to 15 neurons (beyond, vectorised sigmoid and log round differently, and chaos does the rest).
-    `w0`, `b0`, `lr` (None: 0.001 for "bp", 1 for "csbp"), `z`, `beta` (per epoch) and `I0` are numbers, or 1-d arrays of one
-    length for a batch of independent neurons. The published code simulates `time_steps` = 20 and divides by `rate_steps` = 10;
-    its figures need that. `decay`, `v_threshold` and `gamma` are those of `lif_step`, `dtype` that of the training, and
-    `literal` takes the published form of the chaotic loss, False the stable one.
+        h = w x + b,    out = sum_t k_t / rate_steps
+        loss = (out - target)**2  [+ chaotic_loss(h, z, I0, scale=1) for "csbp"]
+        w <- w - lr dloss/dw,    b <- b - lr dloss/db,    z <- beta z
 
-    Returns a SingleNeuronRun of what was recorded before each update, float64 arrays `[epochs]`, or `[epochs, n]` for a batch.
-    Raises ValueError for a value out of range. Source: the published document, Example 1 (doi:10.1093/nsr/nwae037).
+    The order of operations is the published code's, so on one machine the float32 run equals it bit
+    for bit; as one of a batch too, up to 15 neurons (beyond, vectorised sigmoid and log round
+    differently, and chaos does the rest). An array is 1-d, and all arrays are of one length: that
+    many independent neurons are trained together.
+
+    Args:
+        method: "bp", or "csbp" for the chaotic loss as well.
+        epochs: number of updates, >= 1.
+        w0: weight to start from, a number or an array.
+        b0: bias to start from, a number or an array.
+        lr: step size, > 0, a number or an array; None is 0.001 for "bp" and 1 for "csbp".
+        z: strength of the chaotic loss in the first epoch, >= 0, a number or an array.
+        beta: factor of `z` per epoch, in (0, 1], a number or an array.
+        I0: what the chaotic loss pulls sigmoid(h) to, in (0, 1), a number or an array.
+        x: the input, the same at every time step.
+        target: the spike rate to learn.
+        time_steps: number of simulated time steps, >= 1; 20 in the published code.
+        rate_steps: what the count of spikes is divided by, >= 1; 10 in the published code, whose
+            figures need that it is not `time_steps`.
+        decay: leak factor in [0, 1], as in `lif_step`.
+        v_threshold: firing threshold, > 0.
+        gamma: half-width of the surrogate, > 0.
+        dtype: floating point type of the training.
+        literal: take the published form of the chaotic loss; False takes the stable one.
+
+    Returns a `SingleNeuronRun` of what was recorded before each update. Raises ValueError for a
+    value out of range. Source: the published document, Example 1 (doi:10.1093/nsr/nwae037).
+
+    Example:
+        >>> run = train_single_neuron("bp", epochs=100)
+        >>> run.w.shape
+        (100,)
+        >>> float(run.bp_loss[0]), float(run.bp_loss[-1])
+        (1.0, 0.0)
+        >>> train_single_neuron("csbp", epochs=5, w0=[0.4, 0.5, 0.6]).w.shape
+        (5, 3)
     """
-    check_choice("method", method, ("bp", "csbp"))
-    arrays = {"w0": w0, "b0": b0, "lr": {"bp": 1e-3, "csbp": 1.0}[method] if lr is None else lr, "z": z, "beta": beta, "I0": I0}
-    check_all(arrays, **arrays, x=x, target=target, decay=decay, v_threshold=v_threshold, gamma=gamma)
-    check_all(epochs=epochs, time_steps=time_steps, rate_steps=rate_steps)
+    check_choice("method", method, DEFAULT_LR)
+    if lr is None:
+        lr = DEFAULT_LR[method]
+    check("w0", w0, "(-inf, inf)", array=True)
+    check("b0", b0, "(-inf, inf)", array=True)
+    check("lr", lr, "(0, inf)", array=True)
+    check("z", z, "[0, inf)", array=True)
+    check("beta", beta, "(0, 1]", array=True)
+    check("I0", I0, "(0, 1)", array=True)
+    check("x", x, "(-inf, inf)")
+    check("target", target, "(-inf, inf)")
+    check("decay", decay, "[0, 1]")
+    check("v_threshold", v_threshold, "(0, inf)")
+    check("gamma", gamma, "(0, inf)")
+    check("epochs", epochs, "[1, inf)", integer=True)
+    check("time_steps", time_steps, "[1, inf)", integer=True)
+    check("rate_steps", rate_steps, "[1, inf)", integer=True)
     if not dtype.is_floating_point:
         raise ValueError(f"dtype = {dtype}: must be a floating point type")
-    shapes = {name: np.shape(value) for name, value in arrays.items() if np.ndim(value)}
-    if any(len(shape) > 1 for shape in shapes.values()) or len(set(shapes.values())) > 1:
-        raise ValueError(f"shapes {shapes}: arrays must be 1-d and of one length")
-    shape = next(iter(shapes.values()), ())
-    values = {name: torch.as_tensor(np.asarray(value, dtype=float)).broadcast_to(shape) for name, value in arrays.items()}
-    w, b = (values[name].to(dtype).clone().requires_grad_() for name in ("w0", "b0"))
-    for name, start in {"w0": w, "b0": b}.items():
-        check(f"{name} as {dtype}", start, "(-inf, inf)")
-    step_size, strength = values["lr"].to(dtype), values["z"].clone()  # z, beta and I0 stay float64: cast last
-    x_t, target_t = torch.tensor(x, dtype=dtype), torch.tensor(target, dtype=dtype)
+
+    shape = _batch_shape(w0=w0, b0=b0, lr=lr, z=z, beta=beta, I0=I0)
+    w = _parameter("w0", _float64(w0, shape), dtype)
+    b = _parameter("b0", _float64(b0, shape), dtype)
+    step_size = _float64(lr, shape).to(dtype)
+    # z, beta and I0 stay float64 and are cast last: 1 - I0 in float32 already differs.
+    strength = _float64(z, shape).clone()
+    decay_of_z = _float64(beta, shape)
+    neuron = _Neuron(
+        method=method,
+        x=torch.tensor(x, dtype=dtype),
+        target=torch.tensor(target, dtype=dtype),
+        I0=_float64(I0, shape),
+        literal=literal,
+        time_steps=time_steps,
+        rate_steps=rate_steps,
+        decay=decay,
+        v_threshold=v_threshold,
+        gamma=gamma,
+    )
+
     run = SingleNeuronRun(*(np.empty((epochs, *shape)) for _ in SingleNeuronRun._fields))
     for epoch in tqdm(range(epochs), desc=method, disable=None, leave=False):
-        v = spike = count = torch.zeros(shape, dtype=dtype)
-        for _ in range(time_steps):
-            v, spike = lif_step(w * x_t + b, v, spike, decay=decay, v_threshold=v_threshold, gamma=gamma)
-            count = count + spike
-        bp_loss = loss = (count / rate_steps - target_t) ** 2
-        if method == "csbp":
-            loss = bp_loss + chaotic_loss(w * x_t + b, strength, values["I0"], 1.0, "none", literal)
+        bp_loss, loss = _losses(w, b, strength, neuron)
         for record, value in zip(run, (w, b, strength, bp_loss, loss), strict=True):
             record[epoch] = value.detach()
-        gradients = torch.autograd.grad(loss.sum(), (w, b))
-        with torch.no_grad():
-            for p, gradient in zip((w, b), gradients, strict=True):
-                p.addcmul_(step_size, gradient, value=-1)  # rounds once, as torch.optim.SGD does
-        strength = strength * values["beta"]
+        _descend(loss, (w, b), step_size)
+        strength = strength * decay_of_z
     return run
+
+
+class _Neuron(NamedTuple):
+    """What a training does not change, in the types that it computes with."""
+
+    method: str
+    x: Tensor
+    target: Tensor
+    I0: Tensor  # float64
+    literal: bool
+    time_steps: int
+    rate_steps: int
+    decay: float
+    v_threshold: float
+    gamma: float
+
+
+def _losses(w: Tensor, b: Tensor, z: Tensor, neuron: _Neuron) -> tuple[Tensor, Tensor]:
+    """The BP loss and the one to descend on, a number for each neuron."""
+    rate = _count_spikes(w, b, neuron) / neuron.rate_steps
+    bp_loss = (rate - neuron.target) ** 2
+    if neuron.method == "bp":
+        return bp_loss, bp_loss
+    h = w * neuron.x + b  # after the spikes, as in the published code
+    chaos = chaotic_loss(h, z, neuron.I0, scale=1.0, reduction="none", literal=neuron.literal)
+    return bp_loss, bp_loss + chaos
+
+
+def _count_spikes(w: Tensor, b: Tensor, neuron: _Neuron) -> Tensor:
+    """How often each neuron fires in `time_steps` steps from rest."""
+    v = spike = count = torch.zeros_like(w)
+    for _ in range(neuron.time_steps):
+        # The linear map anew at each step, and spikes added one after the other: gradients are
+        # summed in the order of these operations, and anything else departs within some epochs.
+        v, spike = lif_step(
+            w * neuron.x + b,
+            v,
+            spike,
+            decay=neuron.decay,
+            v_threshold=neuron.v_threshold,
+            gamma=neuron.gamma,
+        )
+        count = count + spike
+    return count
+
+
+def _descend(loss: Tensor, parameters: tuple[Tensor, Tensor], step_size: Tensor) -> None:
+    """One step of gradient descent, in place."""
+    gradients = torch.autograd.grad(loss.sum(), parameters)
+    with torch.no_grad():
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.addcmul_(
+                step_size, gradient, value=-1
+            )  # rounds once, as torch.optim.SGD does
+
+
+def _batch_shape(**values: ArrayLike) -> tuple[int, ...]:
+    """The one shape of all the arrays among the values: [n], or [] if there is none."""
+    shapes = {name: np.shape(value) for name, value in values.items() if np.ndim(value) > 0}
+    if any(len(shape) > 1 for shape in shapes.values()) or len(set(shapes.values())) > 1:
+        raise ValueError(f"shapes {shapes}: arrays must be 1-d and of one length")
+    return next(iter(shapes.values()), ())
+
+
+def _float64(value: ArrayLike, shape: tuple[int, ...]) -> Tensor:
+    """A number for each neuron, as it was given."""
+    return torch.as_tensor(np.asarray(value, dtype=float)).broadcast_to(shape)
+
+
+def _parameter(name: str, start: Tensor, dtype: torch.dtype) -> Tensor:
+    """A tensor to train, from where it starts; refuses a start that the dtype cannot hold."""
+    parameter = start.to(dtype).clone().requires_grad_()
+    check(f"{name} as {dtype}", parameter, "(-inf, inf)", array=True)
+    return parameter

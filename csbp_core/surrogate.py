@@ -1,40 +1,89 @@
-"""The spike: a Heaviside step forward, a triangle backward."""
+"""The spike: a Heaviside step forward, a surrogate of its derivative backward."""
+
+import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ._old_checks import check
-
-
-class _Triangle(torch.autograd.Function):
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(u: Tensor, gamma: float) -> Tensor:
-        return (u > 0).to(u.dtype)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        u, ctx.gamma = inputs
-        ctx.save_for_backward(u)
-
-    @staticmethod
-    def backward(ctx, grad):
-        (u,) = ctx.saved_tensors
-        return grad * ((1 / ctx.gamma) * (1 / ctx.gamma) * (ctx.gamma - u.abs()).clamp(min=0)), None
-
-    @staticmethod
-    def jvp(ctx, tangent, _):
-        return torch.zeros_like(tangent)  # the true derivative of a step, almost everywhere
+from .checks import check
 
 
 def triangle(u: Tensor, gamma: float = 1.0) -> Tensor:
-    """Spike k = 1 where u > 0 strictly, else 0; backward dk/du := max(0, gamma - |u|) / gamma**2.
+    """Spike where the potential is above threshold; backward, the derivative is a triangle.
 
-    `u` is potential minus threshold, any shape and floating dtype, which the spikes keep; `gamma` > 0 (else ValueError) is
-    the half-width in units of `u`. The forward-mode derivative is zero, so forward over reverse differentiates the real update;
-    double backward sends the surrogate through the spike twice. Works under vmap. Source: doi:10.1093/nsr/nwae037.
+    ::
+
+        forward   k = 1 where u > 0 strictly, else 0
+        backward  dk/du := max(0, gamma - |u|) / gamma**2
+
+    The forward-mode derivative is zero, so that forward over reverse differentiates the real
+    update; double backward sends the surrogate through the spike twice. Works under vmap.
+
+    Args:
+        u: potential minus threshold, any shape and floating dtype.
+        gamma: the triangle's half-width, > 0, in units of `u`.
+
+    Returns the spikes, 0 or 1, of the shape and dtype of `u`. Raises ValueError for a gamma out of
+    range. Source: doi:10.1093/nsr/nwae037.
+
+    Example:
+        >>> u = torch.tensor([-0.5, 0.0, 0.25], requires_grad=True)
+        >>> spikes = triangle(u)
+        >>> spikes.tolist()
+        [0.0, 0.0, 1.0]
+        >>> spikes.sum().backward()
+        >>> u.grad.tolist()
+        [0.5, 1.0, 0.75]
     """
-    if not (isinstance(gamma, float | int) and 0 < gamma < float("inf")):  # the check itself would cost as much as the spike
-        check("gamma", gamma, "(0, inf)", scalar=True)
+    _check_width(gamma)
     return _Triangle.apply(u, gamma)
+
+
+class _Spike(torch.autograd.Function):
+    """A Heaviside step with a surrogate for its derivative, which is all that a subclass gives.
+
+    To add a surrogate, write a subclass with `derivative`, and a public function that checks the
+    width and returns `Subclass.apply(u, gamma)`, as `triangle` does.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def derivative(u: Tensor, gamma: float) -> Tensor:
+        """What the backward pass takes for dk/du at potential minus threshold u; the shape of u."""
+        raise NotImplementedError
+
+    @staticmethod
+    def forward(u: Tensor, gamma: float) -> Tensor:
+        return (u > 0).to(u.dtype)  # float() would turn float64 into float32
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, float], output: Tensor) -> None:
+        u, gamma = inputs
+        ctx.gamma = gamma
+        ctx.save_for_backward(u)
+
+    @classmethod  # torch calls it as it calls a static method; this one needs to know its subclass
+    def backward(cls, ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        (u,) = ctx.saved_tensors
+        return grad * cls.derivative(u, ctx.gamma), None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
+        return torch.zeros_like(tangent)  # the true derivative of a step, almost everywhere
+
+
+class _Triangle(_Spike):
+    """The triangle of half-width gamma and area 1."""
+
+    @staticmethod
+    def derivative(u: Tensor, gamma: float) -> Tensor:
+        return (1 / gamma) * (1 / gamma) * (gamma - u.abs()).clamp(min=0)
+
+
+def _check_width(gamma: float) -> None:
+    """Refuse a half-width that is not positive, at next to no cost for an ordinary one."""
+    # A spike is called at every time step, and `check` alone takes as long as a small one does.
+    if not (isinstance(gamma, float | int) and 0 < gamma < math.inf):
+        check("gamma", gamma, "(0, inf)")

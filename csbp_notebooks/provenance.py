@@ -1,6 +1,5 @@
 """The numbers beside a figure, and what they were made with: code, parameters, machine."""
 
-import ast
 import contextlib
 import json
 import platform
@@ -53,9 +52,9 @@ def record(path: Path, *, notebook: str, parameters: dict, results: dict) -> Non
 def notebook_parameters() -> dict[str, Any]:
     """The parameters of the notebook that is running, all but `output_dir`, as they are now.
 
-    Parameters are the names to which the cells run so far give a type, as in `z: float = 10.0`;
-    papermill sets the same names, without a type. Call it in the set-up cell, before another cell
-    uses one of the names again.
+    Parameters are the names to which its cells give a type, as in `z: float = 10.0`; papermill
+    sets the same names, without a type. Call it in the set-up cell, before another cell uses one
+    of the names again.
 
     Returns the values by name. Raises RuntimeError outside of a notebook.
     """
@@ -63,26 +62,11 @@ def notebook_parameters() -> dict[str, Any]:
 
     shell = get_ipython()
     if shell is None:
-        raise RuntimeError(
-            "notebook_parameters() reads the cells of a running notebook; there is none"
-        )
-    names = [name for cell in shell.user_ns["In"] for name in _typed_names(cell)]
-    return {name: shell.user_ns[name] for name in names if name != "output_dir"}
-
-
-def _typed_names(cell: str) -> list[str]:
-    """The names to which a cell gives a value and a type; none for a cell that is no Python."""
-    try:
-        statements = ast.parse(cell).body
-    except SyntaxError:  # somebody's slip, which the notebook has shown already
-        return []
-    return [
-        statement.target.id
-        for statement in statements
-        if isinstance(statement, ast.AnnAssign)
-        and isinstance(statement.target, ast.Name)
-        and statement.value is not None
-    ]
+        raise RuntimeError("notebook_parameters() is for a running notebook; there is none")
+    # Not from the history of cells, which is empty under nbval.
+    typed = shell.user_module.__annotations__
+    values = shell.user_ns
+    return {name: values[name] for name in typed if name in values and name != "output_dir"}
 
 
 def versions(*packages: str) -> dict[str, str]:

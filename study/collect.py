@@ -3,45 +3,98 @@
 python -m study.collect runs/study study/results.json
 """
 
+from __future__ import annotations
+
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from csbp_notebooks.figures import replace_file
+from csbp_notebooks.files import replace_file
 
-from .analysis import first_epochs, target
-from .train import ARMS, TASKS
+from .analysis import CellsByTask, first_epochs, target
+from .arms import ARMS, BASELINE
+from .tasks import TASKS
 
-KEPT = ("lr", "z", "epochs", "nominal_epochs", "every", "tuning", "accuracy", "dead", "rate", "mean_s", "exponent")
+# What is kept of every cell as it is.
+KEPT = (
+    "lr",
+    "z",
+    "epochs",
+    "nominal_epochs",
+    "every",
+    "tuning",
+    "accuracy",
+    "dead",
+    "rate",
+    "mean_s",
+    "exponent",
+)
 
 
-def merge(cells: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """What is kept of every cell: of the validation curves the mean, and the epoch at which each seed reaches the target."""
-    out: dict[str, dict[str, Any]] = {}
+def merge(cells: CellsByTask) -> dict[str, dict[str, dict[str, Any]]]:
+    """What is kept of every cell, by task and arm, in their order.
+
+    Validation curves are replaced by their mean, and by the epoch at which each seed reaches the
+    target that the task's baseline sets.
+    """
+    merged: dict[str, dict[str, dict[str, Any]]] = {}
     for task, arms in cells.items():
-        goal, out[task] = target(arms["bp"]["validation"]), {}
-        for arm, cell in arms.items():
-            curve = [round(sum(column) / len(column), 6) for column in zip(*cell["validation"], strict=True)]
-            first = first_epochs(cell["validation"], goal, cell["every"])
-            quarters = [[None if x is None else round(x, 4) for x in row] for row in cell["exponent_quarters"]]
-            out[task][arm] = {key: cell[key] for key in KEPT} | {"exponent_quarters": quarters}
-            out[task][arm] |= {"z_start": [round(z, 3) for z in cell["z_start"]] if arm == "high" else None}
-            out[task][arm] |= {"target": round(goal, 6), "first_epoch": first, "validation_mean": curve}
-    return out
+        goal = target(arms[BASELINE]["validation"])
+        merged[task] = {arm: condense(cell, goal) for arm, cell in arms.items()}
+    return merged
 
 
-def lines(nested: dict[str, dict[str, Any]]) -> str:
-    """JSON with a line per task and arm, so that a change of one cell is a change of one line."""
-    inner = {task: ",\n".join(f'  "{arm}": {json.dumps(cell)}' for arm, cell in arms.items()) for task, arms in nested.items()}
-    return "{\n" + ",\n".join(f' "{task}": {{\n{text}}}' for task, text in inner.items()) + "}"
+def condense(cell: Mapping[str, Any], goal: float) -> dict[str, Any]:
+    """What is kept of one cell; the goal is an accuracy in [0, 1]."""
+    validations = zip(*cell["validation"], strict=True)  # of all seeds, one after the other
+    chosen_by_network = ARMS[cell["arm"]].times_critical is not None  # else they all start at z
+    return {
+        **{key: cell[key] for key in KEPT},
+        "exponent_quarters": [[rounded(x, 4) for x in seed] for seed in cell["exponent_quarters"]],
+        "z_start": [round(z, 3) for z in cell["z_start"]] if chosen_by_network else None,
+        "target": round(goal, 6),
+        "first_epoch": first_epochs(cell["validation"], goal, cell["every"]),
+        "validation_mean": [round(sum(seeds) / len(seeds), 6) for seeds in validations],
+    }
+
+
+def rounded(number: float | None, digits: int) -> float | None:
+    """A number with fewer decimals, or None as it is."""
+    return None if number is None else round(number, digits)
+
+
+def lines(nested: Mapping[str, Mapping[str, Any]]) -> str:
+    """JSON with a line per task and arm, so that a change of one cell is a change of one line.
+
+    Example:
+        >>> print(lines({"xor": {"bp": [1, 2], "csbp": [3]}}))
+        {
+         "xor": {
+          "bp": [1, 2],
+          "csbp": [3]}}
+    """
+    tasks = []
+    for task, arms in nested.items():
+        cells = [f'  "{arm}": {json.dumps(cell)}' for arm, cell in arms.items()]
+        tasks.append(f' "{task}": {{\n' + ",\n".join(cells) + "}")
+    return "{\n" + ",\n".join(tasks) + "}"
 
 
 def main(folder: Path, out: Path) -> None:
     """Read FOLDER/task/arm.json of all tasks and arms, write the results."""
-    cells = {task: {arm: json.loads((folder / task / f"{arm}.json").read_text()) for arm in ARMS} for task in TASKS}
-    provenance = {task: {arm: cell["provenance"] for arm, cell in arms.items()} for task, arms in cells.items()}
-    replace_file(out, f'{{"results": {lines(merge(cells))},\n"provenance": {lines(provenance)}}}\n'.encode())
+    cells: dict[str, dict[str, Any]] = {}
+    for task in TASKS:
+        paths = {arm: folder / task / f"{arm}.json" for arm in ARMS}
+        cells[task] = {arm: json.loads(path.read_text()) for arm, path in paths.items()}
+    provenance = {
+        task: {arm: cell["provenance"] for arm, cell in arms.items()}
+        for task, arms in cells.items()
+    }
+    results = lines(merge(cells))
+    text = f'{{"results": {results},\n"provenance": {lines(provenance)}}}\n'
+    replace_file(out, text.encode())
 
 
 if __name__ == "__main__":

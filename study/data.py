@@ -1,5 +1,7 @@
 """Data that is always there: digits, spike times on smooth random manifolds, XOR."""
 
+from __future__ import annotations
+
 import math
 from typing import NamedTuple
 
@@ -9,11 +11,19 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
-TRAIN, VALIDATION, TEST = 1000, 297, 500
+TRAIN = 1000
+VALIDATION = 297
+TEST = 500
+
+PIXEL_MAX = 16  # of scikit-learn's digits
 
 
 class Data(NamedTuple):
-    """Inputs, `[n, *]` presented at every time step or spikes `[n, T, units]`, and classes `[n]`."""
+    """Samples to train on, to choose settings by, and to test on.
+
+    x holds inputs presented at every time step, `[n, *]`, or spikes, `[n, T, units]`; y the
+    classes, `[n]`.
+    """
 
     x_train: Tensor
     y_train: Tensor
@@ -22,50 +32,127 @@ class Data(NamedTuple):
     x_test: Tensor
     y_test: Tensor
 
+    def to(self, dtype: torch.dtype) -> Data:
+        """The same samples, their inputs as another type."""
+        return self._replace(
+            x_train=self.x_train.to(dtype),
+            x_val=self.x_val.to(dtype),
+            x_test=self.x_test.to(dtype),
+        )
+
 
 def split(x: np.ndarray, y: np.ndarray) -> Data:
-    """A fixed stratified split of 1,797 samples."""
-    rest, test = train_test_split(np.arange(len(y)), test_size=TEST, stratify=y, random_state=0)
-    train, validation = train_test_split(rest, test_size=VALIDATION, stratify=y[rest], random_state=0)
-    x_all, y_all = torch.as_tensor(x, dtype=torch.float32), torch.as_tensor(y)
-    return Data(*(part[rows] for rows in (train, validation, test) for part in (x_all, y_all)))
+    """Split 1,797 samples, always in the same way and with every class in proportion.
+
+    Args:
+        x: inputs, `[1797, *]`.
+        y: classes, `[1797]`, integers.
+    """
+    samples = np.arange(len(y))
+    rest, test = train_test_split(samples, test_size=TEST, stratify=y, random_state=0)
+    train, validation = train_test_split(
+        rest, test_size=VALIDATION, stratify=y[rest], random_state=0
+    )
+    inputs = torch.as_tensor(x, dtype=torch.float32)
+    classes = torch.as_tensor(y)
+    return Data(
+        x_train=inputs[train],
+        y_train=classes[train],
+        x_val=inputs[validation],
+        y_val=classes[validation],
+        x_test=inputs[test],
+        y_test=classes[test],
+    )
 
 
-def digits(image: bool = False) -> Data:
-    """scikit-learn's handwritten digits, pixels in [0, 1]: x `[n, 64]`, or `[n, 1, 8, 8]` as an image."""
+def digits() -> Data:
+    """scikit-learn's handwritten digits, pixels in [0, 1]: x `[n, 64]`."""
     x, y = load_digits(return_X_y=True)
-    return split(x.reshape(-1, 1, 8, 8) / 16 if image else x / 16, y)
+    return split(x / PIXEL_MAX, y)
 
 
-def manifold(points: np.ndarray, units: int, alpha: float, rng: np.random.Generator, cutoff: int = 50) -> np.ndarray:
-    """Points `[n, dim]` of the unit cube on a smooth random manifold, `[n, units]`, standardised to fill [0, 1].
+def digit_images() -> Data:
+    """The same digits as images, in the same order: x `[n, 1, 8, 8]`."""
+    x, y = load_digits(return_X_y=True)
+    return split(x.reshape(-1, 1, 8, 8) / PIXEL_MAX, y)
 
-        f(x) = prod_d sum_k theta_dk / k**alpha sin(2 pi (k x_d + phi_dk)),    k = 1..cutoff, per unit
 
-    theta and phi are uniform in [0, 1); the larger alpha, the smoother.
+def manifold(
+    points: np.ndarray,
+    units: int,
+    alpha: float,
+    rng: np.random.Generator,
+    cutoff: int = 50,
+) -> np.ndarray:
+    """Points of the unit cube, on a smooth random manifold that is stretched to fill [0, 1].
+
+    Per unit, with theta and phi uniform in [0, 1)::
+
+        f(x) = prod_d sum_k theta_dk / k**alpha sin(2 pi (k x_d + phi_dk)),    k = 1..cutoff
+
+    Args:
+        points: coordinates in [0, 1], `[n, dim]`.
+        units: coordinates on the manifold, >= 1.
+        alpha: smoothness, > 0; the larger, the smoother.
+        rng: the source of theta and phi; the same state gives the same manifold.
+        cutoff: waves in each direction, >= 1.
+
+    Returns the manifold's coordinates, `[n, units]`; the smallest of a unit is 0, the largest 1.
+
     Source: Zenke and Vogels 2021, doi:10.1162/neco_a_01367.
+
+    Example:
+        >>> manifold(np.array([[0.0], [0.5]]), 3, 2.0, np.random.default_rng(0)).max(0)
+        array([1., 1., 1.])
     """
     k = np.arange(1, cutoff + 1)
     theta, phi = rng.random((2, units, points.shape[1], cutoff))
     waves = np.sin(2 * math.pi * (points[:, None, :, None] * k + phi))  # [n, units, dim, k]
-    f = (theta / k**alpha * waves).sum(-1).prod(-1)
+    f = (theta / k**alpha * waves).sum(-1).prod(-1)  # [n, units]
     return (f - f.min(0)) / (f.max(0) - f.min(0))
 
 
 def randman(
-    classes: int = 5, units: int = 20, dim: int = 1, alpha: float = 2.0, time_steps: int = 20,
-    n: int = TRAIN + VALIDATION + TEST, seed: int = 0,
-) -> Data:  # fmt: skip
-    """Spike times on a random manifold per class: x `[n, T, units]`, every unit spikes once, at its coordinate times T."""
-    rng, y = np.random.default_rng(seed), np.arange(n) % classes
-    times = np.empty((n, units))
+    classes: int = 5,
+    units: int = 20,
+    dim: int = 1,
+    alpha: float = 2.0,
+    time_steps: int = 20,
+    seed: int = 0,
+) -> Data:
+    """Spike times, a random manifold per class: a unit spikes once, at its coordinate times T.
+
+    Args:
+        classes: manifolds, >= 2.
+        units: input neurons, >= 1.
+        dim: dimension of a manifold, >= 1.
+        alpha: smoothness of a manifold, > 0.
+        time_steps: T, >= 1.
+        seed: of the manifolds and of the points on them.
+
+    Returns x `[n, T, units]`, 0 or 1.
+    """
+    rng = np.random.default_rng(seed)
+    samples = TRAIN + VALIDATION + TEST
+    y = np.arange(samples) % classes
+    times = np.empty((samples, units))
     for label in range(classes):
-        times[y == label] = manifold(rng.random((np.sum(y == label), dim)), units, alpha, rng)
-    step = np.minimum((times * time_steps).astype(int), time_steps - 1)  # [n, units]
-    return split(np.arange(time_steps)[:, None] == step[:, None], y)
+        in_class = y == label
+        points = rng.random((np.sum(in_class), dim))
+        times[in_class] = manifold(points, units, alpha, rng)
+    last = time_steps - 1
+    step = np.minimum((times * time_steps).astype(int), last)  # [n, units]; a coordinate may be 1
+    spikes = np.arange(time_steps)[:, None] == step[:, None]  # [n, T, units]
+    return split(spikes, y)
 
 
 def xor() -> Data:
-    """The four patterns, to be solved: training, validation and test are the same."""
-    x, y = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]), torch.tensor([0, 1, 1, 0])
-    return Data(x, y, x, y, x, y)
+    """The four patterns, to be solved: training, validation and test are the same.
+
+    Example:
+        >>> xor().y_train
+        tensor([0, 1, 1, 0])
+    """
+    x = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+    y = torch.tensor([0, 1, 1, 0])
+    return Data(x_train=x, y_train=y, x_val=x, y_val=y, x_test=x, y_test=y)

@@ -1,229 +1,239 @@
-"""Spiking networks, the arms of the experiment, and the training of many networks at once."""
+"""The training of many networks at once, in the way of an arm.
+
+PyTorch's `vmap` runs S networks of one shape as one, so a step of 32 takes little longer than one
+of a few. Everything that differs between them has a first dimension S: parameters, batches,
+learning rates, strengths.
+"""
+
+from __future__ import annotations
 
 import functools
-import itertools
-import math
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from csbp_core import LIF, chaotic_loss, critical_z
-from csbp_core.loss import largest_eigenvalue
+from csbp_core import critical_z, largest_eigenvalue
+from csbp_core.checks import check_choice
 
-from .data import Data, digits, randman, xor
+from .arms import ARMS as ARMS, I0, SCALE
+from .networks import Net, NetOutput, per_network
+from .tasks import TASKS as TASKS, Task as Task, new_net as new_net
 
-MOMENTUM, I0, SCALE = 0.9, 0.65, 10.0
-REST = SCALE * math.log(I0 / (1 - I0))  # where the chaotic loss is least
-ARMS = ("bp", "csbp", "high", "constant", "quadratic", "matched", "noise", "membrane")
-
-
-class Net(nn.Module):
-    """Layers of LIF neurons and a linear readout averaged over time.
-
-    Shape: x `[T, N, *]`, or `[N, *]` if it is presented `static` times. Returns logits `[N, classes]` and of every hidden layer
-    the current `[T, N, *]`, the potential after the reset at the last step `[N, *]` and the spikes `[T, N, *]`. The first
-    current of a static input, the same at every step, is `[1, N, *]`; means over it are the same.
-    """
-
-    def __init__(self, hidden: Sequence[nn.Module], readout: nn.Module, static: int = 0) -> None:
-        super().__init__()
-        self.hidden, self.readout, self.static = nn.ModuleList(hidden), readout, static
-        self.neurons = nn.ModuleList(LIF(decay=0.5, backend="eager") for _ in hidden)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor, Tensor]]]:
-        read: list[tuple[Tensor, Tensor, Tensor]] = []
-        for layer, neuron in zip(self.hidden, self.neurons, strict=True):
-            static = self.static and not read
-            h = layer(x).unsqueeze(0) if static else layer(x)
-            x = neuron(h.expand(self.static, *h.shape[1:]) if static else h)
-            read.append((h, neuron.v, x))  # type: ignore[arg-type]
-        return self.readout(x.mean(0).flatten(1)), read  # a linear readout of the mean is the mean of the readouts
-
-
-def dense(sizes: Sequence[int], static: int = 0, gain: float = 1.0) -> Net:
-    """A network of linear layers, `sizes` from inputs to classes; hidden weights start at `gain` times torch's."""
-    *hidden, readout = (nn.Linear(wide, high) for wide, high in itertools.pairwise(sizes))
-    with torch.no_grad():
-        for layer in hidden:
-            layer.weight *= gain
-    return Net(hidden, readout, static)
-
-
-class Task(NamedTuple):
-    """What is trained on what, and for how long."""
-
-    data: Callable[[], Data]
-    net: Callable[[], Net]
-    epochs: int = 20  # nominal, the length of the annealing and the most that tuning may choose
-    batch: int = 50
-    every: int = 1  # epochs from one validation to the next
-    seeds: int = 64  # of the final runs
-    tuning: int = 180  # networks trained to choose the settings
-    solve: bool = False  # accuracy is 1 if everything is right, else 0
-
-
-# torch's own start leaves the deeper layers and those that see single spikes silent; anything that pulls h up would win there
-spikes = functools.partial(randman, alpha=1.0, time_steps=10)
-TASKS = {
-    "digits_1": Task(digits, lambda: dense((64, 64, 10), static=4)),
-    "digits_3": Task(digits, lambda: dense((64, 64, 64, 64, 10), static=4, gain=2.0)),
-    "digits_conv": Task(
-        functools.partial(digits, image=True), lambda: Net([nn.Conv2d(1, 4, 3)], nn.Linear(4 * 6 * 6, 10), static=4)
-    ),
-    "randman_1": Task(spikes, lambda: dense((20, 64, 5), gain=3.0)),
-    "randman_3": Task(spikes, lambda: dense((20, 64, 64, 64, 5), gain=3.0)),
-    "xor": Task(xor, lambda: dense((2, 4, 2), static=8), epochs=400, batch=4, every=10, seeds=256, tuning=1500, solve=True),
-}
-
-
-def new_net(task: Task, seed: int) -> Net:
-    """The network of a seed, at its start."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return task.net()
+MOMENTUM = 0.9
+ANNEALING = 100  # z falls to a hundredth
+NETWORKS_AT_ONCE = 8  # tested in one go, to save memory
 
 
 @functools.cache
-def order(seed: int, n: int, epochs: int) -> Tensor:
-    """The order of the samples in every epoch, `[epochs, n]`, fixed by the seed alone."""
+def sample_order(seed: int, samples: int, epochs: int) -> Tensor:
+    """The order of the samples in every epoch, `[epochs, samples]`, fixed by the seed alone."""
     generator = torch.Generator().manual_seed(seed)
-    return torch.stack([torch.randperm(n, generator=generator) for _ in range(epochs)])
+    orders = [torch.randperm(samples, generator=generator) for _ in range(epochs)]
+    return torch.stack(orders)
 
 
-def pull(arm: str, read: list[tuple[Tensor, Tensor, Tensor]], z: Tensor) -> Tensor:
-    """The term that an arm adds to the loss of each network, `[S]`: a mean over every hidden layer `[S, *]`, summed up."""
-    if arm == "bp":
-        return torch.zeros(len(z))
-    terms = []
-    for h, v, _ in read:
-        h = v if arm == "membrane" else h
-        strength = z.view(-1, *[1] * (h.dim() - 1))
-        if arm in ("quadratic", "matched"):  # to the same rest, with the slope of the chaotic loss at h = 0
-            k = (strength * (I0 - 0.5) / SCALE / REST).to(h.dtype)
-            terms.append(k / 2 * (h - REST).square())
-        else:
-            terms.append(chaotic_loss(h, strength, I0, SCALE, "none"))
-    return torch.stack([term.flatten(1).mean(1) for term in terms]).sum(0)
+def smallest_critical_z(net: Net, x: Tensor, lr: float) -> float:
+    """The smallest critical z of a network's hidden layers, for training on a batch.
 
-
-def norms(tensor: Tensor) -> Tensor:
-    """The norm of each network's part of a tensor, `[S, 1, ..]`."""
-    return tensor.flatten(1).norm(dim=1).view(-1, *[1] * (tensor.dim() - 1))
-
-
-def matched_noise(seeds: Sequence[int], n: int, like: Sequence[Tensor]) -> list[Tensor]:
-    """Random directions, fixed by seed and step number, with the norm that `like` has per network and tensor."""
-    sizes = [tensor[0].numel() for tensor in like]  # below, a seed of 32 bits, all that the generator reads
-    draws = [torch.randn(sum(sizes), generator=torch.Generator().manual_seed(seed * 2**16 + n)) for seed in seeds]
-    parts = torch.stack(draws).split(sizes, dim=1)
-    noise = [part.to(tensor.dtype).view_as(tensor) for part, tensor in zip(parts, like, strict=True)]
-    return [part * (norms(tensor) / norms(part)) for part, tensor in zip(noise, like, strict=True)]
+    Args:
+        net: one network.
+        x: the batch, as `net.forward` takes it.
+        lr: learning rate, > 0.
+    """
+    with torch.no_grad():
+        layers = net(x).layers
+    inputs = [x, *(layer.spikes for layer in layers[:-1])]
+    limits = []
+    for drive, layer_input, layer in zip(net.hidden, inputs, layers, strict=True):
+        limits.append(
+            critical_z(
+                lambda_max=largest_eigenvalue(drive, [layer_input]),
+                lr=lr,
+                momentum=MOMENTUM,
+                I0=I0,
+                scale=SCALE,
+                reduction="mean",
+                numel=layer.current.numel(),
+            )
+        )
+    return min(limits)
 
 
 class Training:
-    """S networks in one vectorised run, by stochastic gradient descent with momentum; their gradients do not mix.
+    """S networks in one vectorised run, by stochastic gradient descent with momentum.
+
+    Their gradients do not mix: a network trains as it would alone. The state is a list of tensors
+    `[S, *]`, all parameters and then their momenta, and `step` is a pure function of it.
 
     Args:
-        arm: of `ARMS`. "high" starts at twice the network's own critical z and ends where `z` ends; "noise" replaces the
-            chaotic loss's gradient by a random one of the same norm.
-        seeds: one per network, of its start, its batches and its noise.
-        lr, z: a number, or one per network; z falls to a hundredth in `epochs` epochs, except in "constant".
+        task: of `TASKS`, or like them.
+        arm: the name of one of `ARMS`.
+        seeds: integers, one per network, of its start, its batches and its noise. S is their
+            number.
+        lr: learning rate, > 0; a number, or one per network.
+        z: strength, >= 0; a number, or one per network. It falls to a hundredth in `epochs` epochs,
+            unless the arm does otherwise.
+        epochs: the length of the annealing, >= 1; the task's own if None.
+        dtype: of parameters and inputs.
+
+    Attributes: `data`, the task's; `steps`, the updates of an epoch; `z`, where each strength
+    starts, and `beta`, what it is multiplied by after every epoch, `[S]`.
+
+    Raises ValueError for an unknown arm.
+
+    Example:
+        >>> run = Training(TASKS["xor"], "csbp", seeds=[0, 1], lr=0.1, z=5.0)
+        >>> state, curve = run.train(epochs=20)
+        >>> curve.shape  # [validations, S]
+        torch.Size([2, 2])
     """
 
     def __init__(
-        self, task: Task, arm: str, seeds: Sequence[int], lr: float | Sequence[float], z: float | Sequence[float] = 1.0,
-        epochs: int | None = None, dtype: torch.dtype = torch.float32,
-    ) -> None:  # fmt: skip
-        self.task, self.arm, self.seeds, self.dtype = task, arm, list(seeds), dtype
+        self,
+        task: Task,
+        arm: str,
+        seeds: Sequence[int],
+        lr: float | Sequence[float],
+        z: float | Sequence[float] = 1.0,
+        epochs: int | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        check_choice("arm", arm, ARMS)
+        self.task = task
+        self.arm = ARMS[arm]
+        self.seeds = list(seeds)
+        self.dtype = dtype
         self.epochs = epochs or task.epochs
-        self.lr, z_end = (torch.as_tensor(v, dtype=torch.float64).expand(len(self.seeds)) for v in (lr, z))
-        self.data = Data(*(part.to(dtype) if part.is_floating_point() else part for part in task.data()))
-        self.order = torch.stack([order(seed, len(self.data.y_train), self.epochs) for seed in self.seeds])
-        self.steps = len(self.data.y_train) // task.batch  # per epoch
-        self.net = task.net()
+        self.lr = self._one_per_network(lr)
+        self.data = task.data().to(dtype)
+        samples = len(self.data.y_train)
+        self.steps = samples // task.batch  # per epoch
+        orders = [sample_order(seed, samples, self.epochs) for seed in self.seeds]
+        self.order = torch.stack(orders)  # [S, epochs, samples]
+        self.net = task.net()  # a shell: `forward` calls it with the parameters of a network
         self.names = [name for name, _ in self.net.named_parameters()]
-        self.z = 2 * self.critical() if arm == "high" else z_end
-        self.beta = torch.ones(()) if arm == "constant" else (z_end / 100 / self.z) ** (1 / self.epochs)
+        self.z, self.beta = self._annealing(self._one_per_network(z))
 
     def start(self) -> list[Tensor]:
-        """The state: all parameters, then their momenta, each `[S, *]`."""
+        """The state before the first step: parameters, then their momenta, each `[S, *]`."""
         nets = [dict(new_net(self.task, seed).named_parameters()) for seed in self.seeds]
-        weights = [torch.stack([net[name].detach() for net in nets]).to(self.dtype) for name in self.names]
-        return weights + [torch.zeros_like(w) for w in weights]
-
-    def batch(self, n: int) -> tuple[Tensor, Tensor]:
-        """What every network sees at step n, x `[S, N, *]` and y `[S, N]`."""
-        epoch, place = divmod(n, self.steps)
-        rows = self.order[:, epoch, place * self.task.batch : (place + 1) * self.task.batch]
-        return self.data.x_train[rows], self.data.y_train[rows]
-
-    def forward(self, weights: Sequence[Tensor], x: Tensor):
-        """One network, x `[N, *]` or `[N, T, *]`."""
-        x = x if self.net.static else x.transpose(0, 1)
-        return functional_call(self.net, dict(zip(self.names, weights, strict=True)), (x,))
-
-    def gradients(self, weights: list[Tensor], n: int) -> list[Tensor]:
-        """What the optimizer gets for every parameter at step n, `[S, *]`."""
-
-        weights = [w.detach().requires_grad_() for w in weights]
-        x, y = self.batch(n)
-        logits, read = torch.vmap(self.forward)(weights, x)
-        task_loss = F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="sum") / self.task.batch
-        chaos = pull(self.arm, read, self.z * self.beta ** (n // self.steps)).sum()
-        if self.arm != "noise":
-            return list(torch.autograd.grad(task_loss + chaos, weights))
-        own = torch.autograd.grad(task_loss, weights, retain_graph=True)
-        chaotic = torch.autograd.grad(chaos, weights, materialize_grads=True)  # zero at the readout
-        return [g + noise for g, noise in zip(own, matched_noise(self.seeds, n, chaotic), strict=True)]
+        weights = []
+        for name in self.names:
+            stacked = torch.stack([net[name].detach() for net in nets])  # [S, *]
+            weights.append(stacked.to(self.dtype))
+        momenta = [torch.zeros_like(weight) for weight in weights]
+        return weights + momenta
 
     def step(self, state: list[Tensor], n: int) -> list[Tensor]:
         """The state after step n; a pure function."""
-        weights, momenta = state[: len(self.names)], state[len(self.names) :]
+        weights = state[: len(self.names)]
+        momenta = state[len(self.names) :]
         gradients = self.gradients(weights, n)
         momenta = [MOMENTUM * m + g for m, g in zip(momenta, gradients, strict=True)]
-        lrs = [self.lr.to(self.dtype).view(-1, *[1] * (w.dim() - 1)) for w in weights]
-        return [w - lr * m for w, lr, m in zip(weights, lrs, momenta, strict=True)] + momenta
+        lr = self.lr.to(self.dtype)
+        weights = [w - per_network(lr, w) * m for w, m in zip(weights, momenta, strict=True)]
+        return weights + momenta
 
-    def critical(self) -> Tensor:
-        """The smallest critical z of each network's hidden layers at its start, on its first batch, `[S]`."""
-        out = []
-        for seed, lr, x in zip(self.seeds, self.lr.tolist(), self.batch(0)[0].float(), strict=True):
-            net = new_net(self.task, seed)
-            x = x if net.static else x.transpose(0, 1)
-            with torch.no_grad():
-                read = net(x)[1]
-            inputs = [x, *(spikes for _, _, spikes in read)]
-            limits = [
-                critical_z(largest_eigenvalue(layer, [x]), lr, MOMENTUM, I0, SCALE, "mean", h.numel())
-                for layer, x, (h, _, _) in zip(net.hidden, inputs, read, strict=False)
-            ]
-            out.append(min(limits))
-        return torch.tensor(out, dtype=torch.float64)
+    def gradients(self, weights: list[Tensor], n: int) -> list[Tensor]:
+        """What the optimizer gets for every parameter at step n, `[S, *]`."""
+        weights = [weight.detach().requires_grad_() for weight in weights]
+        x, y = self.batch(n)
+        logits, layers = torch.vmap(self.forward)(weights, x)  # [S, N, classes], layers of [S, *]
+        errors = F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="sum")
+        task_loss = errors / self.task.batch  # a mean for each network, summed over them
+        epoch = n // self.steps
+        added_loss = self.arm.added_loss(layers, self.z * self.beta**epoch).sum()
+        if self.arm.replace_gradient is None:
+            return list(torch.autograd.grad(task_loss + added_loss, weights))
+        task_gradients = torch.autograd.grad(task_loss, weights, retain_graph=True)
+        # The readout does not enter the added loss: its gradient is zero, not None.
+        added_gradients = torch.autograd.grad(added_loss, weights, materialize_grads=True)
+        replaced = self.arm.replace_gradient(added_gradients, self.seeds, n)
+        return [task + added for task, added in zip(task_gradients, replaced, strict=True)]
 
-    @torch.no_grad()
-    def evaluate(self, state: list[Tensor], x: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """Of every network, `[S]`: accuracy, share of hidden neurons that never spike, spikes per neuron and step, mean s."""
+    def batch(self, n: int) -> tuple[Tensor, Tensor]:
+        """What every network sees at step n: x `[S, N, *]` and y `[S, N]`."""
+        epoch, place = divmod(n, self.steps)
+        first = place * self.task.batch
+        rows = self.order[:, epoch, first : first + self.task.batch]  # [S, N]
+        return self.data.x_train[rows], self.data.y_train[rows]
 
-        def one(*weights):
-            logits, read = self.forward(weights, x)
-            rates = torch.cat([spikes.mean((0, 1)).flatten() for _, _, spikes in read])
-            s = torch.stack([torch.sigmoid(h / SCALE).mean() for h, _, _ in read])
-            return (logits.argmax(1) == y).double().mean(), (rates == 0).double().mean(), rates.mean(), s.mean()
-
-        accuracy, dead, rate, mean_s = torch.vmap(one, chunk_size=8)(*state[: len(self.names)])
-        accuracy = (accuracy == 1).double() if self.task.solve else accuracy
-        return {"accuracy": accuracy, "dead": dead, "rate": rate, "mean_s": mean_s}
+    def forward(self, weights: Sequence[Tensor], x: Tensor) -> NetOutput:
+        """What one network gives: its parameters, and x `[N, *]` or `[N, T, *]`."""
+        parameters = dict(zip(self.names, weights, strict=True))
+        return functional_call(self.net, parameters, (self.net.time_first(x),))
 
     def train(self, epochs: int | None = None) -> tuple[list[Tensor], Tensor]:
-        """The state after `epochs` (the nominal number), and the validation accuracies on the way, `[validations, S]`."""
-        state, curve = self.start(), []
+        """Train from the start.
+
+        Args:
+            epochs: to be trained, at most those of the annealing, which is also the default.
+
+        Returns the state, and the validation accuracies on the way, `[validations, S]`.
+        """
+        state = self.start()
+        curve = []
         for epoch in range(epochs or self.epochs):
             for n in range(epoch * self.steps, (epoch + 1) * self.steps):
                 state = self.step(state, n)
             if (epoch + 1) % self.task.every == 0:
-                curve.append(self.evaluate(state, self.data.x_val, self.data.y_val)["accuracy"])
+                measured = self.evaluate(state, self.data.x_val, self.data.y_val)
+                curve.append(measured["accuracy"])
         return state, torch.stack(curve)
+
+    @torch.no_grad()
+    def evaluate(self, state: list[Tensor], x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        """Test every network.
+
+        Args:
+            state: of `train` or `step`.
+            x: samples, `[n, *]` or `[n, T, *]`; the same for all networks.
+            y: their classes, `[n]`.
+
+        Returns, `[S]` each: `accuracy`; `dead`, the share of hidden neurons that never spike;
+        `rate`, spikes per neuron and step; `mean_s`, the mean of sigmoid(h / scale) over all
+        layers.
+        """
+
+        def measure(*weights: Tensor) -> dict[str, Tensor]:  # of one network
+            logits, layers = self.forward(weights, x)
+            rates = torch.cat([layer.spikes.mean((0, 1)).flatten() for layer in layers])
+            s = torch.stack([torch.sigmoid(layer.current / SCALE).mean() for layer in layers])
+            return {
+                "accuracy": (logits.argmax(1) == y).double().mean(),
+                "dead": (rates == 0).double().mean(),
+                "rate": rates.mean(),
+                "mean_s": s.mean(),
+            }
+
+        weights = state[: len(self.names)]
+        measured = torch.vmap(measure, chunk_size=NETWORKS_AT_ONCE)(*weights)
+        if self.task.solve:
+            measured["accuracy"] = (measured["accuracy"] == 1).double()
+        return measured
+
+    def critical(self) -> Tensor:
+        """The smallest critical z of each network's layers, at its start and first batch, `[S]`."""
+        first_batches, _ = self.batch(0)  # [S, N, *]
+        limits = []
+        for seed, lr, x in zip(self.seeds, self.lr.tolist(), first_batches.float(), strict=True):
+            net = new_net(self.task, seed)
+            limits.append(smallest_critical_z(net, net.time_first(x), lr))
+        return torch.tensor(limits, dtype=torch.float64)
+
+    def _annealing(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Where z starts, `[S]`, and what it is multiplied by after every epoch."""
+        start = z
+        if self.arm.times_critical is not None:
+            start = self.arm.times_critical * self.critical()
+        if not self.arm.anneals:
+            return start, torch.ones(())
+        end = z / ANNEALING
+        return start, (end / start) ** (1 / self.epochs)
+
+    def _one_per_network(self, value: float | Sequence[float]) -> Tensor:
+        """A number, or one for every network, as `[S]`: float64, cast where it is used."""
+        return torch.as_tensor(value, dtype=torch.float64).expand(len(self.seeds))

@@ -1,14 +1,30 @@
+"""What every test runs under: repeatable property tests, and one thread where it is asked for."""
+
+import numba
 import pytest
 import torch
 from hypothesis import settings
 
-settings.register_profile("csbp", deadline=None, derandomize=True)  # workers share cores; a failure must repeat
+pytest.register_assert_rewrite("helpers")  # so that a failed assert there shows its values, too
+
+# Workers share cores, so no deadline; a failure must repeat, so no randomness.
+settings.register_profile("csbp", deadline=None, derandomize=True)
 settings.load_profile("csbp")
 
 
 @pytest.fixture
 def one_thread():
-    threads = torch.get_num_threads()
+    """One thread for torch and for numba, for what must repeat or would fight over cores."""
+    torch_threads = torch.get_num_threads()
+    numba_threads = numba.get_num_threads()
     torch.set_num_threads(1)
+    numba.set_num_threads(1)
     yield
-    torch.set_num_threads(threads)
+    torch.set_num_threads(torch_threads)
+    numba.set_num_threads(numba_threads)
+
+
+@pytest.fixture
+def fresh_compiler():
+    """Nothing compiled yet: torch.compile reuses code without a look at the hooks of a model."""
+    torch.compiler.reset()

@@ -1,16 +1,16 @@
 """Two trajectories against the exact map, closed forms, hand-written steps, and each other."""
 
-import copy
 import math
+from typing import NamedTuple
 
-import numba
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from csbp_core import LIF, ChaoticLoss, chaotic_loss, dynamics, lif_step
-from csbp_core.lyapunov import largest_lyapunov
+from csbp_core import LIF, ChaoticLoss, chaotic_loss, dynamics, largest_lyapunov, lif_step
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 Z = (1.0, 3.0, 5.5, 6.5, 7.5, 8.0, 9.0, 10.0)  # frozen z; the exponent is positive at 7.5 and 8
 TINY = np.finfo(float).tiny
@@ -20,23 +20,41 @@ def double(*values):
     return torch.tensor(values, dtype=torch.float64)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads(), numba.get_num_threads()
-    torch.set_num_threads(1)
-    numba.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads[0])
-    numba.set_num_threads(threads[1])
+def random_numbers(*shape, seed):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).double()
 
 
-def test_example_1_in_the_exact_map():
+# Example 1
+
+
+def map_step(state, z):
+    """A step of the exact map, on a state of one tensor."""
+    (w,) = state
+    return [torch.from_numpy(dynamics.step(w.numpy(), z))]
+
+
+@pytest.fixture(scope="module")
+def example_1():
+    """Growth in the exact map, [steps, distances, z], and the map's exponents from its slope."""
     start = dynamics.orbit_diagram(Z, transient=1000, keep=1)[:, 0]
-    growth = largest_lyapunov(lambda state, n: [torch.from_numpy(dynamics.step(state[0].numpy(), Z))],
-                              [torch.from_numpy(start)], 2000, [1e-9, 1e-8], rows=True)  # fmt: skip
-    exact = dynamics.lyapunov(Z)  # the same orbits
+    growth = largest_lyapunov(
+        lambda state, n: map_step(state, Z),
+        [torch.from_numpy(start)],
+        steps=2000,
+        d0=[1e-9, 1e-8],
+        rows=True,
+    )
+    return growth, dynamics.lyapunov(Z)  # the same orbits
+
+
+def test_example_1_in_the_exact_map(example_1):
+    growth, exact = example_1
     assert growth.shape == (2000, 2, len(Z))
     np.testing.assert_allclose(growth.mean(0), [exact, exact], rtol=0, atol=1e-5)
+
+
+def test_example_1_is_chaotic_where_it_should_be(example_1):
+    _, exact = example_1
     assert [z for z, exponent in zip(Z, exact, strict=True) if exponent > 0] == [7.5, 8.0]
     assert np.abs(exact).min() > 0.05
 
@@ -46,191 +64,358 @@ def neuron_loss(w, b, z):
     for _ in range(20):
         v, k = lif_step(w + b, v, k, decay=0.2)
         count = count + k
-    return ((count / 10) ** 2).sum() + chaotic_loss(w + b, z, scale=1.0, reduction="none").sum()
+    bp = ((count / 10) ** 2).sum()
+    return bp + chaotic_loss(w + b, z, scale=1.0, reduction="none").sum()
+
+
+def log_slopes(path, z):
+    """log |f'| of the exact map at every step of the training itself.
+
+    `path` is where both twin and training were: the training's call is the second of each step.
+    """
+    return np.log(np.abs(dynamics.slope(path[1::2], z)))
 
 
 def test_example_1_in_the_trained_neuron():
-    """Each step against log |f'| of the exact map where the neuron is, so that chaos does not part the two paths."""
-    z, path = double(2.0, 5.5, 7.5, 8.0), []
+    """Each step is held against the map where the neuron is, so that chaos cannot part the two."""
+    z = double(2.0, 5.5, 7.5, 8.0)
+    path = []
 
     def step(state, n):
         w = state[0].clone().requires_grad_()
-        (gradient,) = torch.autograd.grad(neuron_loss(w, w.detach(), z), w)  # b = w, and has the same gradient
+        # b = w, and has the same gradient
+        (gradient,) = torch.autograd.grad(neuron_loss(w, w.detach(), z), w)
         path.append(state[0].numpy())
         return [w - gradient]
 
     start = torch.from_numpy(dynamics.orbit_diagram(z.numpy(), keep=1)[:, 0])
-    growth = largest_lyapunov(step, [start], 200, 1e-8, rows=True)
-    slopes = np.log(np.abs(dynamics.slope(path[1::2], z.numpy())))  # the reference's call is the second of each step
+    growth = largest_lyapunov(step, [start], steps=200, d0=1e-8, rows=True)
+    slopes = log_slopes(path, z.numpy())
     assert np.median(np.abs(growth - slopes)) < 1e-6
     np.testing.assert_allclose(growth.mean(0), slopes.mean(0), rtol=0, atol=1e-5)
     assert (growth.mean(0) > 0).tolist() == [False, False, True, True]
 
 
-@pytest.mark.parametrize("z", [3.0, 7.5])
-def test_example_1_as_a_model_and_an_optimiser(z):
-    """w - b never changes, so training in two dimensions has the exponent 0 where the map's is negative."""
-    model, path = nn.Linear(1, 1).double(), []
+def neuron_as_a_model(z):
+    """Growth in a model of one neuron with its optimizer, and log |f'| of the map where it was."""
+    model = nn.Linear(1, 1).double()
     nn.init.constant_(model.weight, 0.3)
     nn.init.constant_(model.bias, 0.3)
+    path = []
 
     def loss(model, n):
         path.append(model.weight.item())
         return neuron_loss(model.weight[0], model.bias, z)
 
-    growth = largest_lyapunov(loss, (model, torch.optim.SGD(model.parameters(), lr=1.0)), 300, 1e-8)[50:]
-    slopes = np.log(np.abs(dynamics.slope(path[1::2], z)))[50:]
-    if z == 3.0:
-        assert slopes.mean() == pytest.approx(-1.00786, abs=1e-4)
-        np.testing.assert_allclose(growth, 0, rtol=0, atol=1e-6)
-    else:
-        assert np.median(np.abs(growth - slopes)) < 1e-5
-        assert growth.mean() == pytest.approx(slopes.mean(), abs=1e-2)
-        assert growth.mean() > 0.2
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    growth = largest_lyapunov(loss, (model, optimizer), steps=300, d0=1e-8)
+    return growth[50:], log_slopes(path, z)[50:]
+
+
+def test_example_1_as_a_model_at_rest_has_the_exponent_0():
+    """w - b never changes, so in two dimensions the exponent is 0 where the map's is negative."""
+    growth, slopes = neuron_as_a_model(3.0)
+    assert slopes.mean() == pytest.approx(-1.00786, abs=1e-4)
+    np.testing.assert_allclose(growth, 0, rtol=0, atol=1e-6)
+
+
+def test_example_1_as_a_model_in_chaos_has_the_maps_exponent():
+    growth, slopes = neuron_as_a_model(7.5)
+    assert np.median(np.abs(growth - slopes)) < 1e-5
+    assert growth.mean() == pytest.approx(slopes.mean(), abs=1e-2)
+    assert growth.mean() > 0.2
+
+
+# Known exponents
 
 
 def test_logistic_map():
-    growth = largest_lyapunov(lambda s, n: [4 * s[0] * (1 - s[0])], [double(0.2)], 20000, 1e-9)
+    growth = largest_lyapunov(
+        lambda state, n: [4 * state[0] * (1 - state[0])], [double(0.2)], steps=20000, d0=1e-9
+    )
     assert growth.shape == (20000,)
     assert growth.mean() == pytest.approx(math.log(2), abs=1e-3)
 
 
-@pytest.mark.parametrize("momentum", [0.0, 0.6])
-@pytest.mark.parametrize("lr", [0.05, 0.9])
+def test_an_unstable_line():
+    growth = largest_lyapunov(lambda state, n: [-1.7 * state[0]], [double(1.0, 2.0)], steps=5)
+    np.testing.assert_allclose(growth, math.log(1.7), rtol=0, atol=1e-8)
+
+
+class LinearModel:
+    """Least squares, whose gradient descent has known multipliers."""
+
+    def __init__(self, lr, momentum):
+        self.x = random_numbers(30, 3, seed=1) * double(1.5, 0.8, 0.4)
+        self.y = self.x.sum(1, keepdim=True)
+        self.hessian = self.x.T @ self.x / 30
+        self.lr = lr
+        self.momentum = momentum
+
+    def log_of_largest_multiplier(self):
+        """From the companion matrix of (weights, velocity)."""
+        hessian = self.hessian.numpy()
+        identity = np.eye(3)
+        companion = np.block(
+            [
+                [identity - self.lr * hessian, -self.lr * self.momentum * identity],
+                [hessian, self.momentum * identity],
+            ]
+        )
+        return math.log(np.abs(np.linalg.eigvals(companion)).max())
+
+    def growth_of_model(self):
+        model = nn.Linear(3, 1, bias=False).double()
+        optimizer = torch.optim.SGD(model.parameters(), lr=self.lr, momentum=self.momentum)
+        return largest_lyapunov(
+            lambda model, n: ((model(self.x) - self.y) ** 2).mean() / 2,
+            (model, optimizer),
+            steps=400,
+            d0=[1e-6, 1e-3],
+        )
+
+    def growth_of_function(self):
+        def step(state, n):
+            weights, velocity = state
+            velocity = weights @ self.hessian + self.momentum * velocity
+            return [weights - self.lr * velocity, velocity]
+
+        start = [torch.randn(1, 3).double(), torch.zeros(1, 3).double()]
+        return largest_lyapunov(step, start, steps=400, displace=1)
+
+
+every_momentum = pytest.mark.parametrize("momentum", [0.0, 0.6])
+every_rate = pytest.mark.parametrize("lr", [0.05, 0.9])
+
+
+@every_momentum
+@every_rate
 def test_linear_model_has_the_log_of_its_largest_multiplier(lr, momentum):
-    x = torch.randn(30, 3, generator=torch.Generator().manual_seed(1)).double() * double(1.5, 0.8, 0.4)
-    y = x.sum(1, keepdim=True)
-    model = nn.Linear(3, 1, bias=False).double()
-    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum)
-    hessian = (x.T @ x / 30).numpy()
-    identity = np.eye(3)
-    companion = np.block([[identity - lr * hessian, -lr * momentum * identity], [hessian, momentum * identity]])
-    largest = np.abs(np.linalg.eigvals(companion)).max()
-    growth = largest_lyapunov(lambda m, n: ((m(x) - y) ** 2).mean() / 2, (model, optimizer), 400, [1e-6, 1e-3])
-    assert growth[300:].mean(0) == pytest.approx(math.log(largest), abs=2e-3)
-    if lr == 0.05 and not momentum:  # a real multiplier: its direction is reached
-        np.testing.assert_allclose(growth[-1], math.log(largest), rtol=0, atol=1e-6)
-    functional = largest_lyapunov(
-        lambda s, n: [s[0] - lr * (g := s[0] @ torch.from_numpy(hessian) + momentum * s[1]), g],
-        [torch.randn(1, 3).double(), torch.zeros(1, 3).double()], 400, displace=1)  # fmt: skip
-    assert functional[300:].mean() == pytest.approx(math.log(largest), abs=2e-3)
-    if lr == 0.05 and not momentum:
-        unstable = largest_lyapunov(lambda s, n: [-1.7 * s[0]], [double(1.0, 2.0)], 5)
-        np.testing.assert_allclose(unstable, math.log(1.7), rtol=0, atol=1e-8)
+    case = LinearModel(lr, momentum)
+    growth = case.growth_of_model()
+    assert growth[300:].mean(0) == pytest.approx(case.log_of_largest_multiplier(), abs=2e-3)
 
 
-class Net(nn.Module):
+@every_momentum
+@every_rate
+def test_linear_model_as_a_function_has_it_too(lr, momentum):
+    case = LinearModel(lr, momentum)
+    growth = case.growth_of_function()
+    assert growth[300:].mean() == pytest.approx(case.log_of_largest_multiplier(), abs=2e-3)
+
+
+def test_the_direction_of_a_real_multiplier_is_reached():
+    case = LinearModel(lr=0.05, momentum=0.0)
+    growth = case.growth_of_model()
+    np.testing.assert_allclose(growth[-1], case.log_of_largest_multiplier(), rtol=0, atol=1e-6)
+
+
+# A spiking network
+
+
+class SpikingNet(nn.Module):
     def __init__(self):
         super().__init__()
-        self.first, self.neuron = nn.Linear(5, 12), LIF(backend="eager")
-        self.second, self.output = nn.Linear(12, 3), LIF(backend="eager")
+        self.first = nn.Linear(5, 12)
+        self.neuron = LIF(backend="eager")
+        self.second = nn.Linear(12, 3)
+        self.output = LIF(backend="eager")
 
     def forward(self, x):
-        return self.output(self.second(self.neuron(self.first(x)))).mean(0)
+        spikes = self.neuron(self.first(x))
+        return self.output(self.second(spikes)).mean(0)
 
 
-def network(momentum=0.9):
+class Training(NamedTuple):
+    net: SpikingNet
+    optimizer: torch.optim.Optimizer
+    x: Tensor  # [T, N, C]
+    y: Tensor  # [N]
+
+
+def spiking_training(momentum):
     torch.manual_seed(0)
-    net, x, y = Net().double(), torch.randn(6, 20, 5).double(), torch.randint(3, (20,))
-    return net, torch.optim.SGD(net.parameters(), lr=0.5, momentum=momentum), x, y
+    net = SpikingNet().double()
+    x = torch.randn(6, 20, 5).double()
+    y = torch.randint(3, (20,))
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.5, momentum=momentum)
+    return Training(net, optimizer, x, y)
 
 
 def test_initial_distances_agree_on_a_spiking_network():
-    """Three decades of d0 agree to 1e-5 in the exponent (7e-7 measured); a distance that flips spikes does not."""
-    net, optimizer, x, y = network(0.0)
+    """Three decades of d0 agree to 1e-5 (7e-7 measured); a distance that flips spikes does not."""
+    net, optimizer, x, y = spiking_training(momentum=0.0)
 
     def loss(net, n):
         with ChaoticLoss(50.0).attach(net, "first") as chaos:
             return nn.functional.cross_entropy(net(x), y) + chaos()
 
-    growth = largest_lyapunov(loss, (net, optimizer), 150, [1e-11, 1e-10, 1e-9, 1e-8, 1e-3])
-    assert np.ptp(growth[:, :4].mean(0)) < 1e-5
+    distances = [1e-11, 1e-10, 1e-9, 1e-8, 1e-3]
+    growth = largest_lyapunov(loss, (net, optimizer), steps=150, d0=distances)
+    exponents = growth.mean(0)
+    assert np.ptp(exponents[:4]) < 1e-5
     assert np.median(np.ptp(growth[:, 1:4], axis=1)) < 1e-5
-    assert abs(growth.mean(0)[4] - growth.mean(0)[2]) > 1e-2
+    assert abs(exponents[4] - exponents[2]) > 1e-2
     assert growth.std() > 1e-3
 
 
-def test_the_callers_model_optimiser_and_gradients_are_left_alone():
-    net, optimizer, x, y = network()
+# The caller's training
+
+
+def bits(value):
+    """A nested structure with every tensor as its bytes."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().numpy().tobytes()
+    if isinstance(value, dict):
+        return {key: bits(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [bits(part) for part in value]
+    return value
+
+
+def bits_of_training(net, optimizer):
+    gradients = [p.grad for p in net.parameters()]
+    return bits((net.state_dict(), optimizer.state_dict(), gradients))
+
+
+@pytest.mark.parametrize("steps_before", [0, 1])
+def test_the_callers_model_optimiser_and_gradients_are_left_alone(steps_before):
+    net, optimizer, x, y = spiking_training(momentum=0.9)
     net.append = nn.BatchNorm1d(3).double()  # with buffers, one of them an integer
     optimizer.add_param_group({"params": net.append.parameters()})
 
     def loss(net, n):
         return nn.functional.cross_entropy(net.append(net(x)), y)
 
-    for warm in (False, True):
-        if warm:
-            loss(net, 0).backward()
-            optimizer.step()
-        kept = copy.deepcopy((net.state_dict(), optimizer.state_dict(), [p.grad for p in net.parameters()]))
-        growth = largest_lyapunov(loss, (net, optimizer), 5)
-        assert np.ptp(growth) > 0
-        now = net.state_dict(), optimizer.state_dict(), [p.grad for p in net.parameters()]
-        assert bits(now) == bits(kept)
-    loss(net, 0).backward()
-    optimizer.step()
-    assert bits(net.state_dict()) != bits(kept[0])
+    def train_once():
+        loss(net, 0).backward()
+        optimizer.step()
+
+    for _ in range(steps_before):
+        train_once()
+    before = bits_of_training(net, optimizer)
+    growth = largest_lyapunov(loss, (net, optimizer), steps=5)
+    assert np.ptp(growth) > 0
+    assert bits_of_training(net, optimizer) == before
+    train_once()
+    assert bits(net.state_dict()) != before[0]  # the comparison can fail
 
 
-def bits(value):
-    if isinstance(value, torch.Tensor):
-        return value.detach().numpy().tobytes()
-    if isinstance(value, dict):
-        return {key: bits(one) for key, one in value.items()}
-    return [bits(one) for one in value] if isinstance(value, list | tuple) else value
+class Seen(NamedTuple):
+    """What a loss was called with."""
+
+    n: int
+    weight: Tensor
+    noise: Tensor
+
+
+class NoisyTraining:
+    """A linear model with a random number in its loss, which notes its calls."""
+
+    STEPS = 4
+
+    def __init__(self):
+        torch.manual_seed(0)
+        self.seen = []
+        self.model = nn.Linear(2, 2)
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.1, momentum=0.9)
+        torch.manual_seed(4)
+
+    def loss(self, model, n):
+        noise = torch.rand(())
+        self.seen.append(Seen(n, model.weight.detach().clone(), noise))
+        return ((model(torch.ones(2)) + noise) ** 2).sum()
+
+    def shadowed(self):
+        """The calls of training and two twins; per step the twins come first."""
+        d0 = [1e-3, 1e-2]
+        largest_lyapunov(self.loss, (self.model, self.optimizer), self.STEPS, d0)
+        return self.seen
+
+    def plain(self):
+        """The calls of training alone."""
+        for n in range(self.STEPS):
+            self.optimizer.zero_grad()
+            self.loss(self.model, n).backward()
+            self.optimizer.step()
+        return self.seen
+
+
+def test_every_step_is_seen_by_the_training_and_its_twins():
+    seen = NoisyTraining().shadowed()
+    assert [call.n for call in seen] == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
 
 
 def test_the_reference_is_the_training_itself():
-    """What a loss sees at step n is what plain training sees, random numbers included; the twins come before it."""
-    seen = []
+    shadowed = NoisyTraining().shadowed()
+    plain = NoisyTraining().plain()
+    for n, call in enumerate(plain):
+        first_twin, _, reference = shadowed[3 * n : 3 * n + 3]
+        assert torch.equal(reference.weight, call.weight)
+        assert not torch.equal(first_twin.weight, call.weight)
 
-    def loss(model, n):
-        noise = torch.rand(())
-        seen.append((n, model.weight.detach().clone(), noise))
-        return ((model(torch.ones(2)) + noise) ** 2).sum()
 
-    model = nn.Linear(2, 2)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    torch.manual_seed(4)
-    largest_lyapunov(loss, (model, optimizer), 4, [1e-3, 1e-2])
-    after = torch.rand(())
-    assert [n for n, *_ in seen] == [n for n in range(4) for _ in range(3)]
-    shadowed, seen = seen, []
-    torch.manual_seed(4)
-    for n in range(4):
-        optimizer.zero_grad()
-        loss(model, n).backward()
-        optimizer.step()
-        twins = shadowed[3 * n : 3 * n + 3]
-        assert all(torch.equal(noise, seen[n][2]) for *_, noise in twins)
-        assert torch.equal(twins[2][1], seen[n][1])
-        assert not torch.equal(twins[0][1], seen[n][1])
-    assert torch.equal(after, torch.rand(()))
+def test_training_and_twins_draw_the_random_numbers_of_training_alone():
+    shadowed = NoisyTraining().shadowed()
+    plain = NoisyTraining().plain()
+    for n, call in enumerate(plain):
+        assert all(torch.equal(other.noise, call.noise) for other in shadowed[3 * n : 3 * n + 3])
+
+
+def test_random_numbers_go_on_as_after_training_alone():
+    NoisyTraining().shadowed()
+    after_shadowed = torch.rand(())
+    NoisyTraining().plain()
+    assert torch.equal(after_shadowed, torch.rand(()))
+
+
+# Rows
+
+
+class Coupled:
+    """Three systems that mix numbers within a row, with a counter that no distance sees."""
+
+    ROWS = 3
+
+    def __init__(self):
+        self.mix = random_numbers(4, 4, seed=2)
+        self.w = random_numbers(self.ROWS, 4, seed=3)
+        self.m = torch.zeros(self.ROWS, 4).double()
+        self.count = torch.zeros(self.ROWS).long()
+
+    def step(self, state, n):
+        w, m, count = state
+        m = 0.5 * m + torch.sin(3 * w) @ self.mix + 0.1 * (n % 3)
+        return [w - 0.7 * m, m, count + 1]
+
+    def growth(self, d0, **settings):
+        state = [self.w, self.m, self.count]
+        return largest_lyapunov(self.step, state, steps=60, d0=d0, rows=True, **settings)
 
 
 def test_rows_equal_separate_runs():
-    def step(state, n):
-        w, m, count = state
-        m = 0.5 * m + torch.sin(3 * w) @ mix + 0.1 * (n % 3)
-        return [w - 0.7 * m, m, count + 1]
-
-    mix = torch.randn(4, 4, generator=torch.Generator().manual_seed(2)).double()
-    w, m, count = (
-        torch.randn(3, 4, generator=torch.Generator().manual_seed(3)).double(),
-        torch.zeros(3, 4).double(),
-        torch.zeros(3),
-    )
-    together = largest_lyapunov(step, [w, m, count.long()], 60, [1e-9, 1e-6], rows=True)
+    case = Coupled()
+    together = case.growth([1e-9, 1e-6])
     assert together.shape == (60, 2, 3)
-    for i in range(3):
-        alone = largest_lyapunov(step, [w[i], m[i], torch.tensor(0)], 60, [1e-9, 1e-6])
-        np.testing.assert_allclose(together[:, :, i], alone, rtol=0, atol=1e-4)  # matmul rounds as it likes, over 1e-9
     assert np.ptp(together.mean(0)[0]) > 0.01
-    one = largest_lyapunov(step, [w, m, count.long()], 60, 1e-6, rows=True)
-    assert one.shape == (60, 3)
-    np.testing.assert_array_equal(one, together[:, 1])
-    other = largest_lyapunov(step, [w, m, count.long()], 60, 1e-6, rows=True, seed=1)
-    assert np.abs(other[0] - one[0]).min() > 1e-3
+    for i in range(case.ROWS):
+        state = [case.w[i], case.m[i], torch.tensor(0)]
+        alone = largest_lyapunov(case.step, state, steps=60, d0=[1e-9, 1e-6])
+        # matmul rounds as it likes, over 1e-9
+        np.testing.assert_allclose(together[:, :, i], alone, rtol=0, atol=1e-4)
+
+
+def test_a_distance_alone_grows_as_among_others():
+    case = Coupled()
+    together = case.growth([1e-9, 1e-6])
+    alone = case.growth(1e-6)
+    assert alone.shape == (60, 3)
+    np.testing.assert_array_equal(alone, together[:, 1])
+
+
+def test_another_seed_is_another_direction():
+    case = Coupled()
+    assert np.abs(case.growth(1e-6, seed=1)[0] - case.growth(1e-6)[0]).min() > 1e-3
 
 
 def test_rows_of_a_model_under_adam():
@@ -242,99 +427,206 @@ def test_rows_of_a_model_under_adam():
             self.w = nn.Parameter(w)
 
     def loss(model, n):
-        return torch.cos(2 * model.w).sum() + (model.w[..., 0] * model.w[..., 1] ** 2).sum()
+        w = model.w
+        return torch.cos(2 * w).sum() + (w[..., 0] * w[..., 1] ** 2).sum()
 
     def growth(w, rows):
         model = Stack(w.clone())
-        return largest_lyapunov(loss, (model, torch.optim.Adam(model.parameters(), lr=0.1)), 40, 1e-7, rows=rows)
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+        return largest_lyapunov(loss, (model, optimizer), steps=40, d0=1e-7, rows=rows)
 
-    w = torch.randn(3, 4, generator=torch.Generator().manual_seed(5)).double()
-    together = growth(w, True)
+    w = random_numbers(3, 4, seed=5)
+    together = growth(w, rows=True)
     assert together.shape == (40, 3)
+    assert np.ptp(together.mean(0)) > 1e-3
     for i in range(3):
         # alone, the counter has no part either: it is the same in both copies
-        np.testing.assert_allclose(together[:, i], growth(w[i], False), rtol=0, atol=1e-6)
-    assert np.ptp(together.mean(0)) > 1e-3
+        alone = growth(w[i], rows=False)
+        np.testing.assert_allclose(together[:, i], alone, rtol=0, atol=1e-6)
 
 
 def test_a_row_that_overflows_leaves_the_others_alone():
-    growth = largest_lyapunov(lambda s, n: [s[0] * double(1e80, 0.5)], [double(1.0, 1.0)], 6, rows=True)
+    growth = largest_lyapunov(
+        lambda state, n: [state[0] * double(1e80, 0.5)], [double(1.0, 1.0)], steps=6, rows=True
+    )
     assert np.isnan(growth[:, 0]).tolist() == [False] * 3 + [True] * 3
     np.testing.assert_allclose(growth[:, 1], math.log(0.5), atol=1e-9)
-    with pytest.raises(ValueError, match=r"^distance after step 3\[0\] = nan: must be a number in \[0, inf\)$"):
-        largest_lyapunov(lambda s, n: [s[0] * 1e80], [double(1.0)], 6)
+
+
+def test_an_overflow_without_rows_is_refused():
+    line = r"^distance after step 3\[0\] = nan: must be a number in \[0, inf\)$"
+    with pytest.raises(ValueError, match=line):
+        largest_lyapunov(lambda state, n: [state[0] * 1e80], [double(1.0)], steps=6)
+
+
+# Dropout and Adam
+
+
+class Dropout:
+    """A model that contracts at every mask: a growth above 0 means that the twins saw two masks."""
+
+    def __init__(self):
+        torch.manual_seed(0)
+        self.x = torch.randn(40, 6).double()
+        self.y = torch.randn(40, 1).double()
+        self.model = nn.Sequential(nn.Dropout(0.5), nn.Linear(6, 1)).double()
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.05)
+
+    def loss(self, model, n):
+        return ((model(self.x) - self.y) ** 2).mean()
+
+    def growth(self, loss, steps, d0):
+        return largest_lyapunov(loss, (self.model, self.optimizer), steps, d0)
 
 
 def test_dropout_masks_are_shared():
-    """Contracting at every mask, so a growth above 0 in any step means that the twins saw two masks."""
-    torch.manual_seed(0)
-    x, y = torch.randn(40, 6).double(), torch.randn(40, 1).double()
-    model = nn.Sequential(nn.Dropout(0.5), nn.Linear(6, 1)).double()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
-    growth = largest_lyapunov(lambda m, n: ((m(x) - y) ** 2).mean(), (model, optimizer), 100, [1e-8, 1e-4])
+    case = Dropout()
+    growth = case.growth(case.loss, steps=100, d0=[1e-8, 1e-4])
     assert growth.max() < 0
     np.testing.assert_allclose(growth[:, 0], growth[:, 1], rtol=0, atol=1e-5)
-    calls = iter(range(10**6))
 
-    def own_masks(m, n):
-        torch.manual_seed(next(calls))
-        return ((m(x) - y) ** 2).mean()
 
-    assert largest_lyapunov(own_masks, (model, optimizer), 20, 1e-8).mean() > 1  # what it would look like
+def test_dropout_masks_of_their_own_would_show():
+    case = Dropout()
+    seeds = iter(range(10**6))
+
+    def loss_with_own_mask(model, n):
+        torch.manual_seed(next(seeds))
+        return case.loss(model, n)
+
+    assert case.growth(loss_with_own_mask, steps=20, d0=1e-8).mean() > 1
+
+
+UNDER_ADAM = {"steps": 150, "d0": 1e-7, "seed": 3}
+
+
+class AdamByHand:
+    """A quadratic loss under Adam, as a model with torch's optimizer and as a function."""
+
+    SCALE = double(3.0, 1.0, 0.3)
+    LR = 0.02
+
+    def __init__(self):
+        torch.manual_seed(0)
+        self.model = nn.Linear(3, 1, bias=False).double()
+        self.w = self.model.weight.detach().clone()
+        self.zero = torch.zeros(1, 3).double()
+
+    def step(self, state, n):
+        w, m, v, count = state
+        gradient = self.SCALE * w
+        m = m + 0.1 * (gradient - m)
+        v = 0.999 * v + 0.001 * gradient**2
+        count = count + 1
+        t = int(count)
+        rate = self.LR / (1 - 0.9**t)
+        return [w - rate * m / ((v / (1 - 0.999**t)).sqrt() + 1e-8), m, v, count]
+
+    def growth_of_model(self):
+        optimizer = torch.optim.Adam(self.model.parameters(), lr=self.LR)
+        return largest_lyapunov(
+            lambda model, n: (self.SCALE * model.weight**2).sum() / 2,
+            (self.model, optimizer),
+            **UNDER_ADAM,
+        )
+
+    def growth_of_function(self):
+        state = [self.w, self.zero, self.zero, torch.tensor(0)]
+        return largest_lyapunov(self.step, state, displace=1, **UNDER_ADAM)
+
+    def growth_without_moments(self):
+        def step(state, n):
+            return self.step([state[0], self.zero, self.zero, n], n)[:1]
+
+        return largest_lyapunov(step, [self.w], **UNDER_ADAM)
 
 
 def test_adam_is_shadowed_with_its_moments():
-    scale, lr = double(3.0, 1.0, 0.3), 0.02
-
-    def adam(state, n):
-        w, m, v, count = state
-        gradient = scale * w
-        m, v, count = m + 0.1 * (gradient - m), 0.999 * v + 0.001 * gradient**2, count + 1
-        t = int(count)
-        return [w - lr / (1 - 0.9**t) * m / ((v / (1 - 0.999**t)).sqrt() + 1e-8), m, v, count]
-
-    model = nn.Linear(3, 1, bias=False).double()
-    optimizer = torch.optim.Adam(model.parameters(), lr=lr)
-    growth = largest_lyapunov(lambda m, n: (scale * m.weight**2).sum() / 2, (model, optimizer), 150, 1e-7, seed=3)
-    w, zero = model.weight.detach(), torch.zeros(1, 3).double()
-    by_hand = largest_lyapunov(adam, [w, zero, zero, torch.tensor(0)], 150, 1e-7, seed=3, displace=1)
-    np.testing.assert_allclose(growth, by_hand, rtol=0, atol=1e-6)
+    case = AdamByHand()
+    growth = case.growth_of_model()
     assert growth.std() > 1e-2
-    forgetful = largest_lyapunov(lambda s, n: adam([s[0], zero, zero, n], n)[:1], [w], 150, 1e-7, seed=3)
-    assert np.abs(forgetful - growth).max() > 0.1  # moments count
+    np.testing.assert_allclose(growth, case.growth_of_function(), rtol=0, atol=1e-6)
+
+
+def test_moments_that_are_forgotten_would_show():
+    case = AdamByHand()
+    assert np.abs(case.growth_without_moments() - case.growth_of_model()).max() > 0.1
+
+
+# A twin that meets the reference
+
+
+def test_twins_that_always_meet_the_reference_are_the_smallest_distance_apart():
+    growth = largest_lyapunov(
+        lambda state, n: [0 * state[0] + 0.5], [double(1.0, 3.0)], steps=4, d0=1e-3
+    )
+    np.testing.assert_allclose(growth, math.log(TINY / (1e-3 * math.sqrt(10))), rtol=1e-12)
 
 
 def test_a_twin_that_meets_the_reference_starts_afresh():
-    growth = largest_lyapunov(lambda s, n: [0 * s[0] + 0.5], [double(1.0, 3.0)], 4, 1e-3)
-    np.testing.assert_allclose(growth, math.log(TINY / (1e-3 * math.sqrt(10))), rtol=1e-12)
-    some = largest_lyapunov(lambda s, n: [s[0] * (0 if n == 1 else 3)], [double(1.0, 3.0)], 4, 1e-3)
-    np.testing.assert_allclose(some[[0, 2, 3]], math.log(3), rtol=0, atol=1e-9)  # after the zero, growth is seen again
-    assert -710 < some[1] < -690
-    superstable = 1 / (2 * 0.65 * 0.35)  # the multiplier of w* is zero
+    factors = [3, 0, 3, 3]
+    growth = largest_lyapunov(
+        lambda state, n: [state[0] * factors[n]], [double(1.0, 3.0)], steps=4, d0=1e-3
+    )
+    assert -710 < growth[1] < -690
+    # after the zero, growth is seen again
+    np.testing.assert_allclose(growth[[0, 2, 3]], math.log(3), rtol=0, atol=1e-9)
+
+
+def test_a_superstable_orbit_has_a_finite_exponent():
+    z = 1 / (2 * 0.65 * 0.35)  # the multiplier of w* is zero
     w_star = double(math.log(0.65 / 0.35) / 2)
-    growth = largest_lyapunov(lambda s, n: [torch.from_numpy(dynamics.step(s[0].numpy(), superstable))], [w_star], 50, 1e-9)
-    assert -710 < growth.mean() < -14  # an ulp of w* over d0: what float64 can tell from zero
+    growth = largest_lyapunov(lambda state, n: map_step(state, z), [w_star], steps=50, d0=1e-9)
+    # an ulp of w* over d0: what float64 can tell from zero
+    assert -710 < growth.mean() < -14
 
 
-def test_distance_is_relative_to_what_is_displaced_and_steps_may_work_in_place():
-    distances = []
+# Distances
 
-    def step(state, n):
-        distances.append(state[0].clone())
+
+class Shrinking:
+    """A step that works in place on numbers and a counter, and notes where it was."""
+
+    def __init__(self, *numbers):
+        self.state = [torch.tensor(numbers), torch.tensor(7)]
+        self.path = []
+
+    def step(self, state, n):
+        self.path.append(state[0].clone())
         state[0].mul_(0.9)
         state[1].add_(1)
         return state
 
-    given = [torch.tensor([3.0, 4.0]), torch.tensor(7)]
-    growth = largest_lyapunov(step, given, 3, 1e-2)
-    assert [d.tolist() for d in given] == [[3.0, 4.0], 7]
+    def growth(self, steps):
+        return largest_lyapunov(self.step, self.state, steps, d0=1e-2)
+
+    def distance_before(self, n):
+        """Between twin and training, which are called in this order."""
+        return (self.path[2 * n] - self.path[2 * n + 1]).norm().item()
+
+
+def test_steps_may_work_in_place():
+    case = Shrinking(3.0, 4.0)
+    growth = case.growth(steps=3)
     assert growth.dtype == np.float64
-    for n in range(3):  # d0 does not shrink with the state
-        assert (distances[2 * n] - distances[2 * n + 1]).norm().item() == pytest.approx(5e-2, rel=1e-4)
     np.testing.assert_allclose(growth, math.log(0.9), rtol=0, atol=1e-4)
-    distances.clear()
-    largest_lyapunov(step, [torch.zeros(2), torch.tensor(7)], 1, 1e-2)
-    assert (distances[0] - distances[1]).norm().item() == pytest.approx(1e-2, rel=1e-4)
+    assert [given.tolist() for given in case.state] == [[3.0, 4.0], 7]
+
+
+def test_the_distance_is_relative_to_the_start_and_does_not_shrink_with_the_state():
+    case = Shrinking(3.0, 4.0)
+    case.growth(steps=3)
+    for n in range(3):
+        assert case.distance_before(n) == pytest.approx(5e-2, rel=1e-4)
+
+
+def test_the_distance_from_zero_is_absolute():
+    case = Shrinking(0.0, 0.0)
+    case.growth(steps=1)
+    assert case.distance_before(0) == pytest.approx(1e-2, rel=1e-4)
+
+
+# Bad input
 
 
 @pytest.mark.parametrize(
@@ -345,10 +637,23 @@ def test_distance_is_relative_to_what_is_displaced_and_steps_may_work_in_place()
         ({"d0": 0.0}, r"d0 = 0.0: must be a number in \(0, inf\)"),
         ({"d0": [1e-6, -1.0]}, r"d0\[1\] = -1.0: must be a number in \(0, inf\)"),
         ({"d0": []}, r"d0 is empty: must be a number in \(0, inf\)"),
-        ({"state": [double(1.0), double(math.nan)]}, r"state\[0, 1\] = nan: must be a number in \(-inf, inf\)"),
-        ({"step": lambda s, n: [s[0] / (2 - n) * 0]}, r"distance after step 2\[0\] = nan: must be a number in \[0, inf\)"),
+        (
+            {"state": [double(1.0), double(math.nan)]},
+            r"state\[0, 1\] = nan: must be a number in \(-inf, inf\)",
+        ),
+        (
+            {"step": lambda state, n: [state[0] / (2 - n) * 0]},
+            r"distance after step 2\[0\] = nan: must be a number in \[0, inf\)",
+        ),
     ],
 )
 def test_refuses_bad_input(arguments, line):
+    given = {"step": lambda state, n: state, "state": [double(1.0)], "steps": 5}
     with pytest.raises(ValueError, match=f"^{line}$"):
-        largest_lyapunov(**{"step": lambda s, n: s, "state": [double(1.0)], "steps": 5, **arguments})
+        largest_lyapunov(**{**given, **arguments})
+
+
+def test_the_old_path_works():
+    from csbp_core.lyapunov import largest_lyapunov as by_the_old_path
+
+    assert by_the_old_path is largest_lyapunov

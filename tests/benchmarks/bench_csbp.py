@@ -1,7 +1,8 @@
-"""What CSBP adds to a training step: `ChaoticLoss` and the authors' way, on a digits-sized and on a VGG-like network.
+"""What CSBP adds to a step of training: by `ChaoticLoss`, and the authors' way.
 
-`make bench` runs this and writes the README's table. Three copies of a network, one for each way, take two steps per round, in
-a new order each time; the second counts. What is added is the median over the rounds of the difference to the plain step.
+`make bench` runs this and writes the table of BENCHMARKS.md. Three copies of a network, one for
+each way, take two steps per round, in a new order each time; the second counts. What is added is
+the median over the rounds of the difference to the plain step.
 """
 
 import copy
@@ -15,18 +16,26 @@ from torch.nn import functional as F
 
 from csbp_core import LIF, ChaoticLoss
 
-Z, I0 = 10.0, 0.65
+Z, I0, SCALE = 10.0, 0.65, 10.0
+CLAMP = (-10.0, 9.9)  # the authors' training code gives h outside no gradient
 WAYS = ("BP", "ours", "authors")
 ROUNDS = {"digits": 41, "VGG": 11}
 
 
 class Net(nn.Sequential):
-    """Layers over a sequence [T, N, *]; returns the output and, as the authors' networks do, what is read for CSBP."""
+    """Layers over a sequence [T, N, *]; gives its output and a list of what is read for CSBP.
+
+    The authors' networks do the same. `read` is the type of the layers that are read.
+    """
 
     def forward(self, x):
-        shape, inner = x.shape[:2], []
+        sequence = x.shape[:2]  # [T, N]
+        inner = []
         for layer in self:
-            x = layer(x) if isinstance(layer, LIF) else layer(x.flatten(0, 1)).unflatten(0, shape)
+            if isinstance(layer, LIF):
+                x = layer(x)
+            else:
+                x = layer(x.flatten(0, 1)).unflatten(0, sequence)  # [T * N, *] in between
             if isinstance(layer, self.read):
                 inner.append(x)
         return x.mean(0), inner
@@ -40,21 +49,29 @@ def digits(neuron):
 
 
 def vgg(neuron):
-    """Six convolutions and a linear layer on 4 steps of 16 images, every convolution's output read."""
-    layers, channels = [], 3
-    for wide, pool in ((64, 0), (64, 1), (128, 0), (128, 1), (256, 0), (256, 1)):
-        layers += [nn.Conv2d(channels, wide, 3, padding=1), nn.BatchNorm2d(wide), neuron(), *[nn.AvgPool2d(2)] * pool]
+    """Six convolutions and a linear layer on 4 steps of 16 images; the convolutions are read."""
+    layers = []
+    channels = 3
+    for wide in (64, 128, 256):
+        layers += [nn.Conv2d(channels, wide, 3, padding=1), nn.BatchNorm2d(wide), neuron()]
+        layers += [nn.Conv2d(wide, wide, 3, padding=1), nn.BatchNorm2d(wide), neuron()]
+        layers += [nn.AvgPool2d(2)]
         channels = wide
     net = Net(*layers, nn.Flatten(), nn.Linear(256 * 4 * 4, 10))
     net.read = nn.Conv2d
     return net, torch.randn(16, 3, 32, 32).expand(4, -1, -1, -1, -1)
 
 
+NETWORKS = {"digits": digits, "VGG": vgg}
+
+
 def authors(inner):
+    """The chaotic loss as in the authors' training code, on tensors that the model returns."""
+    low, high = CLAMP
     loss = 0
     for h in inner:
-        h = torch.where(h > -10, h, -10.0)
-        s = torch.sigmoid(torch.where(h < 9.9, h, 9.9) / 10)
+        h = torch.where(h > low, h, low)
+        s = torch.sigmoid(torch.where(h < high, h, high) / SCALE)
         loss = loss - (Z * (I0 * torch.log(s) + (1 - I0) * torch.log(1 - s))).mean()
     return loss
 
@@ -63,7 +80,7 @@ def authors(inner):
 def steps(network, backend):
     """A training step for each way, compiled and checked."""
     torch.manual_seed(0)
-    start, x = {"digits": digits, "VGG": vgg}[network](lambda: LIF(backend=backend))
+    start, x = NETWORKS[network](lambda: LIF(backend=backend))
     y = torch.randint(10, x.shape[1:2])
 
     def step(way):
@@ -74,8 +91,10 @@ def steps(network, backend):
         def run():
             output, inner = model(x)
             loss = F.cross_entropy(output, y)
-            if way != "BP":
-                loss = loss + (chaos() if chaos else authors(inner))
+            if way == "ours":
+                loss = loss + chaos()
+            elif way == "authors":
+                loss = loss + authors(inner)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -1,13 +1,16 @@
-"""Time and memory of a layer of LIF neurons, forward and backward, beside the document's way and three libraries.
+"""Time and memory of a layer of LIF neurons, beside the document's way and three libraries.
 
-`make bench` runs this and writes the README's table. Every way runs twice per round, in a new order each time, from rest; the
-second run counts, in the memory that the first one left; medians over the rounds. The first ones are held against `lif_step`.
+`make bench` runs this and writes the table of BENCHMARKS.md. Forward and backward, from rest; every
+way runs twice per round, in a new order each time. The second run counts, in the memory that the
+first one left; medians over the rounds. The first ones are held against `lif_step`.
 """
 
 import random
+from collections.abc import Callable
 from functools import cache, partial
 from importlib.metadata import version
 from itertools import accumulate
+from typing import NamedTuple
 
 import norse.torch
 import pytest
@@ -19,11 +22,15 @@ from torch.profiler import ProfilerActivity, profile
 from csbp_core import LIF
 
 ROUNDS = 21
-MAIN, *OTHERS = (8, 32, 64, 16, 16), (4, 16, 128, 8, 8), (16, 64, 512)  # [T, N, *]
-SETTINGS = [(MAIN, 2), *((size, 2) for size in OTHERS), (MAIN, 1)]  # with torch threads
+MAIN = (8, 32, 64, 16, 16)  # [T, N, *], as the others; memory is measured here
+CONVOLUTION = (4, 16, 128, 8, 8)
+DENSE = (16, 64, 512)
+SETTINGS = [(MAIN, 2), (CONVOLUTION, 2), (DENSE, 2), (MAIN, 1)]  # with torch threads
 
 
 class Spike(torch.autograd.Function):
+    """The document's ZIF: it keeps what that keeps."""
+
     @staticmethod
     def forward(ctx, u, gamma):
         k = (u > 0).float()
@@ -33,15 +40,19 @@ class Spike(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad):
         u, _, gamma = ctx.saved_tensors
-        return grad.clone() * (1 / gamma.item() ** 2 * (gamma.item() - u.abs()).clamp(min=0)), None
+        triangle = 1 / gamma.item() ** 2 * (gamma.item() - u.abs()).clamp(min=0)
+        return grad.clone() * triangle, None
 
 
-def document(x):  # does and keeps what LIFSpike and ZIF do
-    v, spikes = 0, []
+def document(x):
+    """The document's LIFSpike."""
+    v = 0
+    spikes = []
     for x_t in x:
         v = v * 0.5 + x_t
-        spikes.append(Spike.apply(v - 1.0, 1.0))
-        v = (1 - spikes[-1]) * v
+        k = Spike.apply(v - 1.0, 1.0)
+        v = (1 - k) * v
+        spikes.append(k)
     return torch.stack(spikes)
 
 
@@ -51,59 +62,115 @@ def spikingjelly(layer, x):
 
 
 def snntorch_loop(layer, x):
-    v, spikes = layer.reset_mem(), []
+    v = layer.reset_mem()
+    spikes = []
     for x_t in x:
         k, v = layer(x_t, v)
         spikes.append(k)
     return torch.stack(spikes)
 
 
-TRIANGLE = surrogate.PiecewiseQuadratic(alpha=1.0)
-NODE = partial(neuron.LIFNode, tau=2.0, decay_input=False, surrogate_function=TRIANGLE, step_mode="m")
-LEAKY, NORSE = snntorch.Leaky(beta=0.5, reset_mechanism="zero"), norse.torch.LIF()
-# name: (what to run, whether its spikes and its gradients are those of `lif_step`)
+def norse_layer(layer, x):
+    spikes, _ = layer(x)
+    return spikes
+
+
+class Way(NamedTuple):
+    """A layer to run, and what of it must be that of `lif_step`."""
+
+    run: Callable[[torch.Tensor], torch.Tensor]
+    same_spikes: bool = True
+    same_gradients: bool = True
+
+
+NODE = partial(
+    neuron.LIFNode,
+    tau=2.0,
+    decay_input=False,
+    surrogate_function=surrogate.PiecewiseQuadratic(alpha=1.0),
+    step_mode="m",
+)
+LEAKY = snntorch.Leaky(beta=0.5, reset_mechanism="zero")
 WAYS = {
-    f"SpikingJelly {version('spikingjelly')}": (partial(spikingjelly, NODE()), True, True),
-    "SpikingJelly, `store_v_seq`": (partial(spikingjelly, NODE(store_v_seq=True)), True, True),
-    f"snnTorch {version('snntorch')}: atan, reset detached": (partial(snntorch_loop, LEAKY), True, False),
-    f"norse {version('norse')}: another neuron": (lambda x: NORSE(x)[0], False, False),
-    "the document's way": (document, True, True),
-} | {f"ours, `{backend}`": (LIF(backend=backend), True, True) for backend in ("reference", "eager", "compiled")}
+    f"SpikingJelly {version('spikingjelly')}": Way(partial(spikingjelly, NODE())),
+    "SpikingJelly, `store_v_seq`": Way(partial(spikingjelly, NODE(store_v_seq=True))),
+    f"snnTorch {version('snntorch')}: atan, reset detached": Way(
+        partial(snntorch_loop, LEAKY), same_gradients=False
+    ),
+    f"norse {version('norse')}: another neuron": Way(
+        partial(norse_layer, norse.torch.LIF()), same_spikes=False, same_gradients=False
+    ),
+    "the document's way": Way(document),
+    "ours, `reference`": Way(LIF(backend="reference")),
+    "ours, `eager`": Way(LIF(backend="eager")),
+    "ours, `compiled`": Way(LIF(backend="compiled")),
+}
+NAMES = list(WAYS)
 
 
-def memory(x, step, run):
-    """Bytes of the storages kept for the backward pass, and the most that a step holds at once, both in those of x."""
-    kept = {}
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.setdefault(t.untyped_storage().data_ptr(), t), lambda t: t):
+def kept(x, run):
+    """Bytes of the storages that are kept for the backward pass, over those of x."""
+    storages = {}
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        storages.setdefault(storage.data_ptr(), storage)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         run(x)
+    return sum(storage.nbytes() for storage in storages.values()) / x.nbytes
+
+
+def peak(x, step):
+    """The most bytes that a step holds at once, over those of x."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         step()
-    held = accumulate(event.nbytes() for event in record.profiler.kineto_results.events() if event.name() == "[memory]")
-    return {"kept": sum(t.untyped_storage().nbytes() for t in kept.values()) / x.nbytes, "peak": max(held) / x.nbytes}
+    events = record.profiler.kineto_results.events()
+    held = accumulate(event.nbytes() for event in events if event.name() == "[memory]")
+    return max(held) / x.nbytes
 
 
 @cache
 def currents(size):
+    """Currents, and a gradient at the spikes."""
     torch.manual_seed(0)
     return torch.randn(size, requires_grad=True), torch.randn(size)
 
 
-NAMES = [*WAYS]
-ALL = [(*s, turn, name) for s in SETTINGS for turn in range(ROUNDS) for name in random.Random(turn).sample(NAMES, len(NAMES))]
+ORDER = [
+    (size, threads, turn, name)
+    for size, threads in SETTINGS
+    for turn in range(ROUNDS)
+    for name in random.Random(turn).sample(NAMES, len(NAMES))
+]
 
 
-@pytest.mark.parametrize(("size", "threads", "turn", "name"), ALL)
+@pytest.mark.parametrize(("size", "threads", "turn", "name"), ORDER)
 def test_speed(benchmark, size, threads, turn, name):
     torch.set_num_threads(threads)
-    (x, grad), (run, same_spikes, same_grad) = currents(size), WAYS[name]
+    x, grad = currents(size)
+    way = WAYS[name]
 
     def step():
-        return torch.autograd.grad(run(x), x, grad)[0]
+        return torch.autograd.grad(way.run(x), x, grad)[0]
 
-    benchmark.extra_info.update(name=name, row=NAMES.index(name), setting=str(list(size)) + ", 1 thread" * (threads == 1))
+    setting = str(list(size))
+    if threads == 1:
+        setting += ", 1 thread"
+    benchmark.extra_info.update(name=name, row=NAMES.index(name), setting=setting)
     if turn == 0:
-        made, reference = step(), LIF(backend="reference")(x)
-        assert not same_spikes or torch.equal(run(x), reference)
-        assert not same_grad or torch.allclose(made, torch.autograd.grad(reference, x, grad)[0], atol=1e-5)
-        benchmark.extra_info.update(memory(x, step, run) if size == MAIN else {})
+        assert_same(way, x, grad, made=step())
+        if size == MAIN:
+            benchmark.extra_info.update(kept=kept(x, way.run), peak=peak(x, step))
     benchmark.pedantic(step, rounds=1, warmup_rounds=1)
+
+
+def assert_same(way, x, grad, made):
+    """What the way says to be that of `lif_step` is; `made` is its gradient with respect to x."""
+    reference = LIF(backend="reference")(x)
+    if way.same_spikes:
+        assert torch.equal(way.run(x), reference)
+    if way.same_gradients:
+        (expected,) = torch.autograd.grad(reference, x, grad)
+        assert torch.allclose(made, expected, atol=1e-5)

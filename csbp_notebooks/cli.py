@@ -1,0 +1,24 @@
+"""The command csbp-run, for a machine that may lack what it needs: one line then says so."""
+
+import sys
+from importlib.util import find_spec
+
+# What the extra `notebooks` brings and running a notebook takes; csbp_core alone does without it.
+NEEDED = ("click", "IPython", "ipykernel", "matplotlib", "nbformat", "papermill", "tabulate")
+
+
+def main() -> None:
+    """Run csbp-run; exit code 2 and one line where the notebooks extra is not installed."""
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        install = 'pip install "csbp-notebooks[notebooks]"'
+        print(f"csbp-run: not installed: {', '.join(missing)}; try {install}", file=sys.stderr)
+        sys.exit(2)
+
+    from . import run  # not before: it imports what was just looked for
+
+    run.main()
+
+
+if __name__ == "__main__":
+    main()

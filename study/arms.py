@@ -1,0 +1,226 @@
+"""The arms of the study: BP, CSBP, and what CSBP is held against.
+
+Each is one entry of `ARMS`, which is all that the rest of the study knows of them. A new arm is a
+function of a layer, unless one of those below will do, and an entry in the list at the end::
+
+    def cubic(layer: LayerOutput, z: Tensor) -> Tensor:
+        h = layer.current  # [S, T, N, *]
+        return per_network(z, h).to(h.dtype) * h.abs() ** 3
+
+    Arm("cubic", pull=cubic),
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from csbp_core import chaotic_loss
+
+from .networks import LayerOutput, per_network
+
+I0 = 0.65
+SCALE = 10.0
+REST = SCALE * math.log(I0 / (1 - I0))  # where the chaotic loss is least
+
+BASELINE = "bp"  # the arm that all others are compared with
+
+# Where tuning looks. The other arms take the learning rate chosen for the baseline times a factor:
+# few factors where the strength is open too, more where the learning rate alone is.
+LEARNING_RATES = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
+FACTORS = (0.5, 1, 2)
+MORE_FACTORS = (0.25, 0.5, 1, 2, 4)
+STRENGTHS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
+MEMBRANE_STRENGTHS = (2.0, 6.0, 20.0, 60.0, 200.0)
+UNUSED_STRENGTH = 1.0  # of an arm that adds nothing
+
+Cells = Mapping[str, Mapping[str, Any]]  # by arm, what `study.cell.run_cell` gave for the same task
+
+
+class Candidate(NamedTuple):
+    """Settings to be tried: the learning rate, and the strength at the start of the annealing."""
+
+    lr: float
+    z: float
+
+
+# What an arm adds to the loss
+
+
+def chaos_on_current(layer: LayerOutput, z: Tensor) -> Tensor:
+    """The chaotic loss of the neurons' currents."""
+    h = layer.current  # [S, T, N, *]
+    return chaotic_loss(h, per_network(z, h), I0, SCALE, reduction="none")
+
+
+def chaos_on_membrane(layer: LayerOutput, z: Tensor) -> Tensor:
+    """The chaotic loss of the membrane potentials after the last reset."""
+    v = layer.potential  # [S, N, *]
+    return chaotic_loss(v, per_network(z, v), I0, SCALE, reduction="none")
+
+
+def quadratic(layer: LayerOutput, z: Tensor) -> Tensor:
+    """A pull without chaos: a parabola with the chaotic loss's rest, and its slope at h = 0::
+
+    L = k / 2 (h - h*)**2,    h* = scale * logit(I0),    k h* = z (I0 - 1/2) / scale
+    """
+    h = layer.current  # [S, T, N, *]
+    stiffness = per_network(z, h) * (I0 - 0.5) / SCALE / REST
+    return stiffness.to(h.dtype) / 2 * (h - REST).square()
+
+
+# What becomes of its gradient
+
+
+def norms(tensor: Tensor) -> Tensor:
+    """The norm of each network's part of a tensor `[S, *]`, as `[S, 1, ..]`."""
+    return per_network(tensor.flatten(1).norm(dim=1), tensor)
+
+
+def matched_noise(gradients: Sequence[Tensor], seeds: Sequence[int], n: int) -> list[Tensor]:
+    """Random directions with the norms of the gradients, per network and tensor.
+
+    Args:
+        gradients: of every parameter, `[S, *]`.
+        seeds: one per network, below 2**16.
+        n: the step, below 2**16. The noise is fixed by seed and step.
+
+    Returns tensors like `gradients`.
+    """
+    sizes = [gradient[0].numel() for gradient in gradients]
+    draws = []
+    for seed in seeds:
+        seed_of_step = seed * 2**16 + n  # the generator reads no more than 32 bits
+        generator = torch.Generator().manual_seed(seed_of_step)
+        draws.append(torch.randn(sum(sizes), generator=generator))
+    parts = torch.stack(draws).split(sizes, dim=1)  # [S, numbers of a parameter] each
+    matched = []
+    for part, gradient in zip(parts, gradients, strict=True):
+        noise = part.to(gradient.dtype).view_as(gradient)
+        matched.append(noise * (norms(gradient) / norms(noise)))
+    return matched
+
+
+# How its settings are found
+
+
+def learning_rates(cells: Cells) -> list[Candidate]:
+    """Learning rates alone, for an arm that adds nothing."""
+    return [Candidate(lr, UNUSED_STRENGTH) for lr in LEARNING_RATES]
+
+
+def around_baseline(cells: Cells, strengths: Sequence[float] = STRENGTHS) -> list[Candidate]:
+    """Learning rates around the one chosen for the baseline, each with every strength."""
+    lr = cells[BASELINE]["lr"]
+    return [Candidate(lr * factor, z) for factor in FACTORS for z in strengths]
+
+
+def at_strength_of_csbp(cells: Cells) -> list[Candidate]:
+    """Learning rates around the one chosen for the baseline, at the strength chosen for csbp."""
+    lr = cells[BASELINE]["lr"]
+    z = cells["csbp"]["z"]
+    return [Candidate(lr * factor, z) for factor in MORE_FACTORS]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A way to train.
+
+    Attributes:
+        name: in results, files and on the command line.
+        pull: what it adds to the loss, of S networks at once: (layer, z `[S]`) -> `[S, *]`, whose
+            mean over each hidden layer is added. None adds nothing.
+        replace_gradient: what the optimizer gets in place of the gradient of `pull`:
+            (gradients, seeds, step) -> gradients. None is that gradient itself.
+        needs: the arms whose cells must be there first.
+        candidates: the settings that tuning chooses from: (the cells it needs) -> candidates.
+        settings_from: an arm whose chosen settings it takes over, so that nothing is tuned and
+            `candidates` is not used; one of `needs`.
+        times_critical: z starts at so many times each network's own critical z. None starts it at
+            the chosen z. In both cases it ends where the chosen one ends.
+        anneals: whether z falls in the course of training.
+    """
+
+    name: str
+    pull: Callable[[LayerOutput, Tensor], Tensor] | None = None
+    replace_gradient: Callable[[Sequence[Tensor], Sequence[int], int], list[Tensor]] | None = None
+    needs: tuple[str, ...] = (BASELINE,)
+    candidates: Callable[[Cells], list[Candidate]] = around_baseline
+    settings_from: str | None = None
+    times_critical: float | None = None
+    anneals: bool = True
+
+    def added_loss(self, layers: Sequence[LayerOutput], z: Tensor) -> Tensor:
+        """What it adds to the loss of each network, `[S]`.
+
+        Args:
+            layers: what every hidden layer gave, of S networks at once.
+            z: strength of each network at this step, `[S]`.
+
+        Example:
+            >>> ones = torch.ones(2, 4, 5, 6)  # 2 networks
+            >>> layer = LayerOutput(current=ones, potential=ones[:, 0], spikes=ones)
+            >>> ARMS["bp"].added_loss([layer], torch.tensor([5.0, 10.0]))
+            tensor([0., 0.])
+            >>> ARMS["csbp"].added_loss([layer], torch.tensor([5.0, 10.0]))
+            tensor([3.3970, 6.7940])
+        """
+        if self.pull is None:
+            return torch.zeros(len(z))
+        means = [self.pull(layer, z).flatten(1).mean(1) for layer in layers]  # [S] each
+        return torch.stack(means).sum(0)
+
+    def check_needs(self, cells: Cells) -> None:
+        """Raise ValueError, one line, if a cell that it needs is not there."""
+        if any(name not in cells for name in self.needs):
+            needed = " and ".join(f"the {name} cell" for name in self.needs)
+            raise ValueError(f"arm = {self.name!r}: needs {needed} of the same task")
+
+
+_ARMS = (
+    # Back-propagation alone.
+    Arm("bp", needs=(), candidates=learning_rates),
+    # The chaotic loss as the paper has it, annealed.
+    Arm("csbp", pull=chaos_on_current),
+    # From above the strength at which training is stable down to where csbp ends.
+    Arm(
+        "high",
+        pull=chaos_on_current,
+        needs=("bp", "csbp"),
+        candidates=at_strength_of_csbp,
+        times_critical=2.0,
+    ),
+    # Without the annealing.
+    Arm("constant", pull=chaos_on_current, anneals=False),
+    # To the same place without chaos: tuned for itself ...
+    Arm("quadratic", pull=quadratic),
+    # ... and at the settings of csbp.
+    Arm("matched", pull=quadratic, needs=("csbp",), settings_from="csbp"),
+    # As large a disturbance, in a random direction.
+    Arm(
+        "noise",
+        pull=chaos_on_current,
+        replace_gradient=matched_noise,
+        needs=("bp", "csbp"),
+        candidates=at_strength_of_csbp,
+    ),
+    # On the potential instead of the current.
+    Arm(
+        "membrane",
+        pull=chaos_on_membrane,
+        candidates=functools.partial(around_baseline, strengths=MEMBRANE_STRENGTHS),
+    ),
+)
+ARMS = {arm.name: arm for arm in _ARMS}
+
+
+def needed_arms() -> list[str]:
+    """The arms whose cells some other arm needs, in the order of `ARMS`."""
+    needed = {name for arm in ARMS.values() for name in arm.needs}
+    return [name for name in ARMS if name in needed]

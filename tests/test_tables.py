@@ -1,0 +1,26 @@
+"""Computed text and tables, as Markdown."""
+
+from unittest.mock import Mock
+
+import pytest
+
+from csbp_notebooks import tables
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    display = Mock()
+    monkeypatch.setattr(tables, "display", display)
+    return lambda: [call.args[0].data for call in display.call_args_list]
+
+
+def test_say_shows_markdown(shown):
+    tables.say("w = **0.4**")
+    assert shown() == ["w = **0.4**"]
+
+
+def test_a_table_shows_every_cell_as_it_is(shown):
+    tables.table([("1.50", 2), ("1e5", "-")], ["w", "epochs"])
+    assert shown() == [
+        "| w    | epochs   |\n|:-----|:---------|\n| 1.50 | 2        |\n| 1e5  | -        |"
+    ]
