@@ -122,10 +122,7 @@ def train_single_neuron(
     shape = _batch_shape(w0=w0, b0=b0, lr=lr, z=z, beta=beta, I0=I0)
     w = _parameter("w0", _float64(w0, shape), dtype)
     b = _parameter("b0", _float64(b0, shape), dtype)
-    step_size = _float64(lr, shape).to(dtype)
     # z, beta and I0 stay float64 and are cast last: 1 - I0 in float32 already differs.
-    strength = _float64(z, shape).clone()
-    decay_of_z = _float64(beta, shape)
     neuron = _Neuron(
         method=method,
         x=torch.tensor(x, dtype=dtype),
@@ -138,15 +135,15 @@ def train_single_neuron(
         v_threshold=v_threshold,
         gamma=gamma,
     )
-
-    run = SingleNeuronRun(*(np.empty((epochs, *shape)) for _ in SingleNeuronRun._fields))
-    for epoch in tqdm(range(epochs), desc=method, disable=None, leave=False):
-        bp_loss, loss = _losses(w, b, strength, neuron)
-        for record, value in zip(run, (w, b, strength, bp_loss, loss), strict=True):
-            record[epoch] = value.detach()
-        _descend(loss, (w, b), step_size)
-        strength = strength * decay_of_z
-    return run
+    return _train(
+        neuron,
+        epochs,
+        w,
+        b,
+        lr=_float64(lr, shape).to(dtype),
+        z=_float64(z, shape),
+        beta=_float64(beta, shape),
+    )
 
 
 class _Neuron(NamedTuple):
@@ -162,6 +159,26 @@ class _Neuron(NamedTuple):
     decay: float
     v_threshold: float
     gamma: float
+
+
+def _train(
+    neuron: _Neuron,
+    epochs: int,
+    w: Tensor,
+    b: Tensor,
+    lr: Tensor,
+    z: Tensor,
+    beta: Tensor,
+) -> SingleNeuronRun:
+    """Gradient descent on w and b, in place, recorded before each update."""
+    run = SingleNeuronRun(*(np.empty((epochs, *w.shape)) for _ in SingleNeuronRun._fields))
+    for epoch in tqdm(range(epochs), desc=neuron.method, disable=None, leave=False):
+        bp_loss, loss = _losses(w, b, z, neuron)
+        for record, value in zip(run, (w, b, z, bp_loss, loss), strict=True):
+            record[epoch] = value.detach()
+        _descend(loss, (w, b), lr)
+        z = z * beta
+    return run
 
 
 def _losses(w: Tensor, b: Tensor, z: Tensor, neuron: _Neuron) -> tuple[Tensor, Tensor]:
@@ -193,14 +210,13 @@ def _count_spikes(w: Tensor, b: Tensor, neuron: _Neuron) -> Tensor:
     return count
 
 
-def _descend(loss: Tensor, parameters: tuple[Tensor, Tensor], step_size: Tensor) -> None:
+def _descend(loss: Tensor, parameters: tuple[Tensor, Tensor], lr: Tensor) -> None:
     """One step of gradient descent, in place."""
     gradients = torch.autograd.grad(loss.sum(), parameters)
     with torch.no_grad():
         for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.addcmul_(
-                step_size, gradient, value=-1
-            )  # rounds once, as torch.optim.SGD does
+            # Rounds once, as torch.optim.SGD does.
+            parameter.addcmul_(lr, gradient, value=-1)
 
 
 def _batch_shape(**values: ArrayLike) -> tuple[int, ...]:
