@@ -8,6 +8,8 @@ import numpy as np
 # NumPy's letters for the types of signed and unsigned integers and floating point numbers.
 DTYPE_KINDS = {"an integer": "iu", "a number": "iuf"}
 
+LARGEST_INTEGER = 2**63 - 1  # that NumPy, and with it everything behind a check, can hold
+
 
 def check(
     name: str,
@@ -38,6 +40,8 @@ def check(
     """
     kind = "an integer" if integer else "a number"
     must = f"must be {kind} in {allowed}"
+    if _is_plain(value, integer) and _inside(value, allowed):
+        return  # the usual case, without NumPy: a small step makes several checks
     numbers = _as_array(value)
     is_many = numbers.ndim > 0
     if numbers.dtype.kind not in DTYPE_KINDS[kind] or (is_many and not array):
@@ -73,6 +77,13 @@ def check_choice(name: str, value: Any, choices: Iterable) -> None:
         raise ValueError(f"{name} = {value!r}: must be one of {names}")
 
 
+def _is_plain(value: Any, integer: bool) -> bool:
+    """Whether a value is a number of Python's own, of the kind that is wanted."""
+    if type(value) is int:  # a bool is an int, too, but not of this type
+        return abs(value) <= LARGEST_INTEGER
+    return type(value) is float and not integer
+
+
 def _as_array(value: Any) -> np.ndarray:
     """The value as an array, of text if it is no array of numbers."""
     if hasattr(value, "detach"):  # a tensor, on any device
@@ -86,8 +97,8 @@ def _as_array(value: Any) -> np.ndarray:
         return np.asarray(str(value))
 
 
-def _inside(numbers: np.ndarray, allowed: str) -> np.ndarray:
-    """Which of the numbers lie in an interval like "(0, 1]"; NaN lies in none."""
+def _inside(numbers: Any, allowed: str) -> Any:
+    """Which of the numbers, or whether the number, lies in an interval, "(0, 1]"; NaN in none."""
     low, high = (float(end) for end in allowed[1:-1].split(","))
     inside = (low < numbers) & (numbers < high)
     if allowed.startswith("["):
