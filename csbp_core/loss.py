@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .checks import check, check_choice
-from .stability import (  # an old import path of these two
+from .stability import (  # for scripts that still import them from here
     critical_z as critical_z,
     largest_eigenvalue as largest_eigenvalue,
 )
@@ -37,14 +37,15 @@ def chaotic_loss(
         h: output or membrane potential, any shape, floating point. Half precision is computed and
             returned in float32.
         z: strength, >= 0: a number, or a tensor that broadcasts with `h`. Keep a tensor float64: it
-            is cast last. Its values are not checked, which would wait for a GPU and break vmap.
+            is cast last, which keeps 1 - I0 exact. Its values are not checked, which would wait for
+            a GPU and break vmap.
         I0: the value that s is pulled to, in (0, 1); a number, or a tensor as for `z`.
         scale: the divisor of `h`, > 0: 10 in deep networks, 1 in the single neuron.
         reduction: "mean", "sum" (the published document) or "none".
-        literal: whether to compute the published expression, bit for bit. In float32 that overflows
-            from h / scale = 16.64 on; the stable form, which is the default, never does.
+        literal: whether to compute the published expression, bit for bit. In float32 that is
+            infinite or NaN from h / scale = 16.64 on; the stable form, which is the default, never.
 
-    Returns a scalar, or for "none" a tensor of the shape of `h`.
+    Returns a scalar, or for "none" a tensor, of the shape of `h` broadcast with `z` and `I0`.
 
     Raises ValueError for a value out of range, or an `h` that is empty or not floating point.
 
@@ -92,9 +93,10 @@ def _target_above_half(I0: float | Tensor, h: Tensor) -> tuple[float | Tensor, T
     """The sign of the logit, and the target >= 1/2, that give the cross-entropy with target I0.
 
     Since sigmoid(-u) = 1 - sigmoid(u), the cross-entropy of the logit u with target I0 is that of
-    the logit -u with target 1 - I0. The library computes it as (1 - target) u - log sigmoid(u), in
-    which two large numbers nearly cancel for a small target and a very negative u. So of the two
-    equal forms we take the one with the larger target.
+    the logit -u with target 1 - I0. The library computes it as (1 - target) u - log sigmoid(u). For
+    a very negative u the second term is -u, so two numbers of the size of u leave target times u:
+    for a small target nearly all digits cancel. Of the two equal forms we take the one with the
+    larger target.
     """
     if isinstance(I0, Tensor):
         sign = 2 * (I0 >= 0.5).to(h.dtype) - 1

@@ -2,8 +2,9 @@
 
 The method is that of Benettin, Galgani and Strelcyn 1976, doi:10.1103/PhysRevA.14.2338: a twin of
 the training starts every step at a small distance from it, and the logarithm of the growth of that
-distance is measured before the twin is pulled back. No derivative is taken, so the exponent is that
-of the training as it runs, whatever stands in for the derivative of a spike.
+distance is measured before the twin is pulled back. Since it is pulled back along the line on which
+it has come apart, that line turns into the direction that grows fastest. The step of training is
+never linearised, so surrogate gradients do not mislead the exponent.
 """
 
 from __future__ import annotations
@@ -35,36 +36,44 @@ def largest_lyapunov(
     seed: int = 0,
     displace: int | None = None,
 ) -> np.ndarray:
-    """Logarithm of the growth, per step, of the distance to a twin that starts each step at `d0`.
+    """Logarithm of the growth, in every step, of the distance between a training and its twin.
 
     ::
 
         growth[n] = log(distance after step n / distance before it)
 
-    Its mean over the steps is the largest Lyapunov exponent per step.
+    The twin is put back to the distance `d0` before every step. The mean of the growth is the
+    largest Lyapunov exponent, in natural logarithms per step; where settings change on the way, as
+    under annealing, that of this stretch of training. In the first steps the twin still turns into
+    the direction that grows fastest: `growth[k:].mean(0)` leaves them out.
 
     Args:
         step: how training goes on. For a state of tensors a function (state, n) -> state; for a
             model and its optimizer a function (model, n) -> loss, after which the optimizer steps.
-            Training and twins see the same n and the same global random numbers of torch.
+            It runs once for the training and once for every twin, with the same n and the same
+            random numbers of torch's global generators; whatever else it draws or keeps is not
+            copied. A ChaoticLoss is not copied with a model: attach it inside, as below.
         state: where training starts: a list of all the tensors that it carries from step to step,
-            or (model, optimizer). Both are copied and left alone. A ChaoticLoss is not copied with
-            a model: attach it inside `step`, as below.
+            or (model, optimizer). Both are copied and left alone.
         steps: how many, >= 1.
-        d0: the distance before each step, > 0, relative to the norm of what is displaced at the
-            start, or absolute if that is zero; or an array, with a twin for each. Large distances
-            flip spikes, so use float64 and about 1e-9.
-        rows: whether the first dimension of every tensor counts independent systems, each with a
+        d0: the distance before each step, > 0, as a multiple of the norm of what is displaced,
+            taken once at the start (or as it is, if that norm is zero); or an array, with a twin
+            for each. Distances are Euclidean, over all floating point numbers carried.
+            A large distance flips spikes in the twin, a small one is lost in float32: use float64
+            and about 1e-9.
+        rows: whether the first dimension of every tensor counts R independent systems, each with a
             distance of its own.
         seed: of the direction in which twins start, an integer >= 0.
-        displace: how many of the tensors with numbers of a state start displaced, the first ones;
-            None for all. (Moments of Adam must stay positive.) Of a model it is the parameters.
+        displace: for a state of tensors, how many of the floating point ones start displaced,
+            counted from the first; None for all. Leave out what a displacement could make
+            negative, such as Adam's second moments. Of a model it is always the parameters alone.
 
-    Returns an array `[steps, *d0.shape]`, for `rows` `[steps, *d0.shape, rows]`. Two equal states
-    count as 2.2e-308 apart. A row that overflows is NaN from there on.
+    Returns an array `[steps, *d0.shape]`, for `rows` `[steps, *d0.shape, R]`. Where twin and
+    training become equal the distance counts as 2.2e-308, about -700 in the logarithm, and the twin
+    starts again in another direction. A row that overflows is NaN from there on.
 
-    Raises ValueError for a value out of range, a state that is not finite, or without `rows` a
-    distance that is not finite any more.
+    Raises ValueError for a value out of range, for displaced tensors that are not finite, or
+    without `rows` for a distance that is not finite any more.
 
     Example:
         The logistic map at r = 4, whose exponent is ln 2:
@@ -94,45 +103,49 @@ def largest_lyapunov(
     check("steps", steps, "[1, inf)", integer=True)
     check("d0", d0, "(0, inf)", array=True)
     check("seed", seed, "[0, inf)", integer=True)
-    training = _as_system(step, state, rows, displace)
-    start = training.displaceable()  # [rows, numbers]
+    reference = _as_system(step, state, rows, displace)
+    start = reference.displaceable()  # [rows, numbers]
     check("state", start, "(-inf, inf)", array=True)
     norm = start.norm(dim=1)
     # [twins, rows]: the distance of every twin in every row
     d = torch.outer(start.new_tensor(d0).flatten(), torch.where(norm > 0, norm, 1.0))
     direction = _random_direction(start, seed)
-    growth = _measure_growth(training, d, direction, steps)
+    growth = _measure_growth(reference, d, direction, steps)
     shape = (steps, *np.shape(d0))
     if rows:
         shape = (*shape, d.shape[1])
     return growth.reshape(shape)
 
 
-def _measure_growth(training: _System, d: Tensor, direction: Tensor, steps: int) -> np.ndarray:
+def _measure_growth(reference: _System, d: Tensor, direction: Tensor, steps: int) -> np.ndarray:
     """Benettin's method, on several twins at once: [steps, twins, rows]."""
-    twins = [training.copy() for _ in range(len(d))]
-    numbers = training.vector().shape[1]
+    twins = [reference.copy() for _ in range(len(d))]
+    numbers = reference.vector().shape[1]
     growth = np.empty((steps, *d.shape))
-    apart = d.new_zeros(*d.shape, numbers)  # [twins, rows, numbers]
+    separation = d.new_zeros(*d.shape, numbers)  # [twins, rows, numbers]
     for n in tqdm(range(steps), desc="exponent", disable=None, leave=False):
-        # in a random direction at first, and again where a twin has met the training
-        met = apart.norm(dim=2) == 0
-        apart[met, : len(direction)] = direction.roll(n)
-        # pull every twin back to its distance
-        apart = apart * (d / apart.norm(dim=2)).unsqueeze(2)
-        for twin, displacement in zip(twins, apart, strict=True):
-            twin.move_to(training, displacement)
-        # one step of all
+        # All have met before the first step, and a twin may meet the reference again later: it
+        # leaves in the random direction, rolled so that it is not the one that has just collapsed.
+        # What is displaced stands first in the vector.
+        has_met = separation.norm(dim=2) == 0
+        separation[has_met, : len(direction)] = direction.roll(n)
+        # rescale
+        separation = separation * (d / separation.norm(dim=2)).unsqueeze(2)
+        for twin, displacement in zip(twins, separation, strict=True):
+            twin.move_to(reference, displacement)
+        # evolve: twins on a fork of the random numbers, so that all see the same ones, and the
+        # reference last, so that the generators end where training alone would leave them
         for twin in reversed(twins):
             with torch.random.fork_rng():
                 twin.step(n)
-        training.step(n)  # last, so that it leaves the random numbers as training alone does
-        # how far they have come apart
-        apart = torch.stack([twin.vector() for twin in twins]) - training.vector()
-        distance = apart.norm(dim=2)
+        reference.step(n)
+        # measure
+        separation = torch.stack([twin.vector() for twin in twins]) - reference.vector()
+        distance = separation.norm(dim=2)
         growth[n] = (distance.clamp_min(TINY) / d).log().cpu()
-        if not training.rows:
-            check(f"distance after step {n}", distance[:, 0], "[0, inf)", array=True)
+        if not reference.rows:  # else the other rows go on
+            only_row = distance[:, 0]
+            check(f"distance after step {n}", only_row, "[0, inf)", array=True)
     return growth
 
 
@@ -140,7 +153,7 @@ class _System(ABC):
     """A training that can be copied, moved and stepped."""
 
     rows: bool
-    displaced: int | None  # how many tensors start displaced
+    displaced_tensors: int | None  # how many start displaced; None for all
 
     @abstractmethod
     def carried(self) -> list[Tensor]:
@@ -155,9 +168,10 @@ class _System(ABC):
         """Another one at the same place."""
 
     def moving(self) -> list[Tensor]:
-        """The carried tensors that a distance is measured in; counters have no part in it."""
+        """The carried tensors that distances are measured in: those of floating point."""
         tensors = [t.detach() for t in self.carried() if t.is_floating_point()]
         if self.rows:
+            # a number that belongs to no row, like Adam's count of steps, is the same everywhere
             tensors = [t for t in tensors if t.dim() > 0]
         return tensors
 
@@ -167,11 +181,11 @@ class _System(ABC):
 
     def displaceable(self) -> Tensor:
         """What starts displaced, as one vector per row: [rows, numbers]."""
-        return self._as_vector(self.moving()[: self.displaced])
+        return self._as_vector(self.moving()[: self.displaced_tensors])
 
-    def move_to(self, training: Self, displacement: Tensor) -> None:
-        """Go to where the training is, and from there by a displacement [rows, numbers]."""
-        targets = training.moving()
+    def move_to(self, reference: Self, displacement: Tensor) -> None:
+        """Go to where another system is, and from there by a displacement [rows, numbers]."""
+        targets = reference.moving()
         sizes = [t.numel() // len(displacement) for t in targets]
         parts = displacement.split(sizes, dim=1)
         for t, target, part in zip(self.moving(), targets, parts, strict=True):
@@ -193,22 +207,22 @@ class _TensorSystem(_System):
         function: Callable[[list[Tensor], int], Sequence[Tensor]],
         state: Sequence[Tensor],
         rows: bool,
-        displaced: int | None,
+        displaced_tensors: int | None,
     ) -> None:
         self.function = function
         self.state = [t.detach().clone() for t in state]
         self.rows = rows
-        self.displaced = displaced
+        self.displaced_tensors = displaced_tensors
 
     def carried(self) -> list[Tensor]:
         return self.state
 
     def step(self, n: int) -> None:
-        # cloned, since a function may hand back what it keeps, or one tensor twice
+        # cloned: `move_to` writes into these, and the function may have kept one or given it twice
         self.state = [t.detach().clone() for t in self.function(self.state, n)]
 
     def copy(self) -> Self:
-        return type(self)(self.function, self.state, self.rows, self.displaced)
+        return type(self)(self.function, self.state, self.rows, self.displaced_tensors)
 
 
 class _ModelSystem(_System):
@@ -225,7 +239,7 @@ class _ModelSystem(_System):
         # in one copy, so that the optimizer's parameters are the model's
         self.model, self.optimizer = copy.deepcopy((model, optimizer))
         self.rows = rows
-        self.displaced = len(self.parameters())
+        self.displaced_tensors = len(self.parameters())
 
     def parameters(self) -> list[Tensor]:
         return [p for group in self.optimizer.param_groups for p in group["params"]]

@@ -40,13 +40,13 @@ def critical_z(
 
     Args:
         lambda_max: the largest eigenvalue of X^T X, > 0, as `largest_eigenvalue` gives it. X has a
-            row of inputs, and a one for the bias, per sample and position; for Example 1 it is
-            [1, 1], so 2.
+            row of inputs, and a one for the bias, per sample and position. In the single neuron of
+            the published Example 1 X = [1, 1], and the eigenvalue is 2.
         lr: learning rate, > 0.
         momentum: of gradient descent, in [0, 1).
         I0: of `chaotic_loss`, in (0, 1).
         scale: of `chaotic_loss`, > 0.
-        reduction: of `chaotic_loss`, "sum" or "mean".
+        reduction: of `chaotic_loss`, "sum" or "mean" (whose default there is "mean").
         numel: for "mean" the number of all elements of h that it runs over, >= 1.
 
     Returns z_c, > 0. Raises ValueError for a value out of range, or "mean" without `numel`.
@@ -63,8 +63,9 @@ def critical_z(
     check("I0", I0, "(0, 1)")
     check("scale", scale, "(0, inf)")
     check("numel", elements, "[1, inf)", integer=True)
-    curvature = lr * I0 * (1 - I0) * lambda_max
-    return float(2 * (1 + momentum) * scale**2 * elements / curvature)  # type: ignore[operator]
+    # by which z is multiplied, but for the constants of the numerator, in the steepest direction
+    slope = lr * I0 * (1 - I0) * lambda_max
+    return float(2 * (1 + momentum) * scale**2 * elements / slope)  # type: ignore[operator]
 
 
 def largest_eigenvalue(layer: nn.Module, inputs: Iterable[Tensor]) -> float:
@@ -88,7 +89,7 @@ def largest_eigenvalue(layer: nn.Module, inputs: Iterable[Tensor]) -> float:
     forward_hooks(probe).clear()  # nobody is to see these runs
     inputs = [x.detach() for x in inputs]
     v = _start_vector(layer)
-    estimate = 0.0
+    estimate = 0.0  # of the eigenvalue; v is of length one from the first round on
     for _ in range(MAX_ITERATIONS):
         norm = sum(float(part.square().sum()) for part in v.values()) ** 0.5
         if abs(norm - estimate) <= TOLERANCE * norm:
@@ -102,7 +103,8 @@ def largest_eigenvalue(layer: nn.Module, inputs: Iterable[Tensor]) -> float:
 def _start_vector(layer: nn.Module) -> dict[str, Tensor]:
     """Where the power iteration starts: something shaped as the weight and the bias, if any.
 
-    One output channel is enough, since X is the same for all, unless they come in groups.
+    One output channel is enough, since X is the same for all, except in a grouped convolution. The
+    numbers are arbitrary, but all different, so that no eigenvector is at right angles to them.
     """
     channels = None if getattr(layer, "groups", 1) > 1 else 1
     v = {}

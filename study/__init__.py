@@ -1,8 +1,8 @@
 """The long experiment behind notebook 08: does chaos help?
 
-A cell of the study is a task (a data set and a network, `tasks.py`) trained in the way of an arm
-(what is added to the loss, and how its settings are found, `arms.py`). A cell is made in four
-steps, all of them in `cell.py`:
+A cell of the study is a task (a data set and a network, `tasks.py`) trained by one training method,
+an *arm* (what is added to the loss, and how its settings are found, `arms.py`). A cell is made in
+four steps, all of them in `cell.py`:
 
 1. the arm's candidates for learning rate and strength are trained on tuning seeds, and the best
    mean validation accuracy chooses the candidate and the number of epochs;
@@ -11,8 +11,9 @@ steps, all of them in `cell.py`:
 3. they are tested, once;
 4. the largest Lyapunov exponent along their training is measured.
 
-Snakemake runs the cells (`Snakefile`), `collect.py` merges them into `results.json`, and
-`analysis.py` turns that into the rows of a table, with intervals and corrected p values.
+Snakemake runs the cells (`Snakefile`, which asks `plan.py` what there is to run), `collect.py`
+merges them into `results.json`, `analysis.py` turns that into the rows of a table, with intervals
+and corrected p values, and `verdicts.py` says what they mean for the claim.
 
 What imports what::
 

@@ -1,7 +1,7 @@
-"""The arms of the study: BP, CSBP, and what CSBP is held against.
+"""The arms of the study, its training methods: BP, CSBP, and what CSBP is held against.
 
-Each is one entry of `ARMS`, which is all that the rest of the study knows of them. A new arm is a
-function of a layer, unless one of those below will do, and an entry in the list at the end::
+Each is one entry of `ARMS`, which is all that the rest of the study knows of them. A new arm is an
+entry in the list at the end, and a function of a layer unless one of those below will do::
 
     def cubic(layer: LayerOutput, z: Tensor) -> Tensor:
         h = layer.current  # [S, T, N, *]
@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from csbp_core import chaotic_loss
+from csbp_core.checks import check
 
 from .networks import LayerOutput, per_network
 
@@ -31,26 +32,29 @@ REST = SCALE * math.log(I0 / (1 - I0))  # where the chaotic loss is least
 
 BASELINE = "bp"  # the arm that all others are compared with
 
-# Where tuning looks. The other arms take the learning rate chosen for the baseline times a factor:
-# few factors where the strength is open too, more where the learning rate alone is.
+# Where tuning looks: at these learning rates for the baseline, and for the other arms at the rate
+# chosen for the baseline times a factor: 3 factors if z is tuned too, 5 if only the rate is.
 LEARNING_RATES = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 FACTORS = (0.5, 1, 2)
 MORE_FACTORS = (0.25, 0.5, 1, 2, 4)
 STRENGTHS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
+# The same z is another pull on a potential than on a current: a grid of its own, wide and coarse.
 MEMBRANE_STRENGTHS = (2.0, 6.0, 20.0, 60.0, 200.0)
 UNUSED_STRENGTH = 1.0  # of an arm that adds nothing
+
+SEEDS = 2**16  # of `matched_noise`, and as many steps: together the 32 bits that a generator reads
 
 Cells = Mapping[str, Mapping[str, Any]]  # by arm, what `study.cell.run_cell` gave for the same task
 
 
 class Candidate(NamedTuple):
-    """Settings to be tried: the learning rate, and the strength at the start of the annealing."""
+    """Settings to be tried: the learning rate, and the strength z of what is added to the loss."""
 
     lr: float
     z: float
 
 
-# What an arm adds to the loss
+# What an arm adds to the loss: its `pull`
 
 
 def chaos_on_current(layer: LayerOutput, z: Tensor) -> Tensor:
@@ -66,20 +70,22 @@ def chaos_on_membrane(layer: LayerOutput, z: Tensor) -> Tensor:
 
 
 def quadratic(layer: LayerOutput, z: Tensor) -> Tensor:
-    """A pull without chaos: a parabola with the chaotic loss's rest, and its slope at h = 0::
+    """A pull without chaos: a parabola that shares two things with the chaotic loss.
 
-    L = k / 2 (h - h*)**2,    h* = scale * logit(I0),    k h* = z (I0 - 1/2) / scale
+    It has the same minimum h*, and the same slope at h = 0; k is its stiffness::
+
+        L = k / 2 (h - h*)**2,    h* = scale * logit(I0),    k = z (I0 - 1/2) / (scale h*)
     """
     h = layer.current  # [S, T, N, *]
     stiffness = per_network(z, h) * (I0 - 0.5) / SCALE / REST
     return stiffness.to(h.dtype) / 2 * (h - REST).square()
 
 
-# What becomes of its gradient
+# What an arm makes of the gradient of its pull: `replace_gradient`
 
 
 def norms(tensor: Tensor) -> Tensor:
-    """The norm of each network's part of a tensor `[S, *]`, as `[S, 1, ..]`."""
+    """The norm of each network's part of a gradient or noise `[S, *]`, as `[S, 1, ..]`."""
     return per_network(tensor.flatten(1).norm(dim=1), tensor)
 
 
@@ -88,15 +94,18 @@ def matched_noise(gradients: Sequence[Tensor], seeds: Sequence[int], n: int) -> 
 
     Args:
         gradients: of every parameter, `[S, *]`.
-        seeds: one per network, below 2**16.
-        n: the step, below 2**16. The noise is fixed by seed and step.
+        seeds: one per network, integers in [0, 2**16).
+        n: the step, an integer in [0, 2**16). The noise is fixed by seed and step.
 
-    Returns tensors like `gradients`.
+    Returns tensors like `gradients`. Raises ValueError for a seed or a step out of range, which
+    would have the noise of others.
     """
+    check("seeds", seeds, f"[0, {SEEDS})", integer=True, array=True)
+    check("n", n, f"[0, {SEEDS})", integer=True)
     sizes = [gradient[0].numel() for gradient in gradients]
     draws = []
     for seed in seeds:
-        seed_of_step = seed * 2**16 + n  # the generator reads no more than 32 bits
+        seed_of_step = seed * SEEDS + n
         generator = torch.Generator().manual_seed(seed_of_step)
         draws.append(torch.randn(sum(sizes), generator=generator))
     parts = torch.stack(draws).split(sizes, dim=1)  # [S, numbers of a parameter] each
@@ -107,7 +116,7 @@ def matched_noise(gradients: Sequence[Tensor], seeds: Sequence[int], n: int) -> 
     return matched
 
 
-# How its settings are found
+# Between which settings the tuning of an arm chooses: its `candidates`
 
 
 def learning_rates(cells: Cells) -> list[Candidate]:
@@ -130,21 +139,26 @@ def at_strength_of_csbp(cells: Cells) -> list[Candidate]:
 
 @dataclass(frozen=True)
 class Arm:
-    """A way to train.
+    """A training method.
 
     Attributes:
         name: in results, files and on the command line.
-        pull: what it adds to the loss, of S networks at once: (layer, z `[S]`) -> `[S, *]`, whose
-            mean over each hidden layer is added. None adds nothing.
+        pull: what it adds to the loss, of S networks at once: (layer, z) -> tensor, whose mean over
+            each hidden layer is added. z is `[S]` and float64; the tensor has the dtype and shape
+            of what is pulled, `[S, T, N, *]` for currents (`[S, 1, N, *]` in the first layer of a
+            static input) and `[S, N, *]` for potentials. None adds nothing.
         replace_gradient: what the optimizer gets in place of the gradient of `pull`:
             (gradients, seeds, step) -> gradients. None is that gradient itself.
         needs: the arms whose cells must be there first.
         candidates: the settings that tuning chooses from: (the cells it needs) -> candidates.
         settings_from: an arm whose chosen settings it takes over, so that nothing is tuned and
             `candidates` is not used; one of `needs`.
-        times_critical: z starts at so many times each network's own critical z. None starts it at
-            the chosen z. In both cases it ends where the chosen one ends.
-        anneals: whether z falls in the course of training.
+        times_critical: z starts at so many times each network's own critical z, which
+            `study.train.smallest_critical_z` measures; None starts it at the chosen z.
+        anneals: whether z falls in the course of training, from its start, whatever that is, to a
+            hundredth of the chosen z; if not it stays at its start.
+
+    Raises ValueError for a `replace_gradient` where there is no `pull` that has one.
     """
 
     name: str
@@ -156,12 +170,16 @@ class Arm:
     times_critical: float | None = None
     anneals: bool = True
 
+    def __post_init__(self) -> None:
+        if self.replace_gradient is not None and self.pull is None:
+            raise ValueError(f"arm = {self.name!r}: has no pull whose gradient could be replaced")
+
     def added_loss(self, layers: Sequence[LayerOutput], z: Tensor) -> Tensor:
         """What it adds to the loss of each network, `[S]`.
 
         Args:
             layers: what every hidden layer gave, of S networks at once.
-            z: strength of each network at this step, `[S]`.
+            z: strength of each network at this step, float64, `[S]`.
 
         Example:
             >>> ones = torch.ones(2, 4, 5, 6)  # 2 networks
@@ -176,11 +194,22 @@ class Arm:
         means = [self.pull(layer, z).flatten(1).mean(1) for layer in layers]  # [S] each
         return torch.stack(means).sum(0)
 
-    def check_needs(self, cells: Cells) -> None:
-        """Raise ValueError, one line, if a cell that it needs is not there."""
-        if any(name not in cells for name in self.needs):
-            needed = " and ".join(f"the {name} cell" for name in self.needs)
+    def check_needs(self, cells: Cells, task: str) -> None:
+        """Raise ValueError, one line, if a cell that it needs is not there or is another.
+
+        Args:
+            cells: what there is, by the arm that each is said to be of.
+            task: the name of the task that all must be of.
+        """
+        missing = [f"the {name} cell" for name in self.needs if name not in cells]
+        if missing:
+            needed = " and ".join(missing)
             raise ValueError(f"arm = {self.name!r}: needs {needed} of the same task")
+        for name in self.needs:
+            found = (cells[name].get("task"), cells[name].get("arm"))
+            if found != (task, name):
+                given = " ".join(str(part) for part in found)
+                raise ValueError(f"{name} = the cell {given}: must be the cell {task} {name}")
 
 
 _ARMS = (
@@ -188,7 +217,7 @@ _ARMS = (
     Arm("bp", needs=(), candidates=learning_rates),
     # The chaotic loss as the paper has it, annealed.
     Arm("csbp", pull=chaos_on_current),
-    # From above the strength at which training is stable down to where csbp ends.
+    # z starts above the stability limit (its critical value), and ends where csbp's does.
     Arm(
         "high",
         pull=chaos_on_current,
@@ -196,13 +225,13 @@ _ARMS = (
         candidates=at_strength_of_csbp,
         times_critical=2.0,
     ),
-    # Without the annealing.
+    # csbp without the annealing.
     Arm("constant", pull=chaos_on_current, anneals=False),
-    # To the same place without chaos: tuned for itself ...
+    # A pull to the same minimum without chaos, with settings tuned for this pull ...
     Arm("quadratic", pull=quadratic),
-    # ... and at the settings of csbp.
+    # ... and with those tuned for csbp.
     Arm("matched", pull=quadratic, needs=("csbp",), settings_from="csbp"),
-    # As large a disturbance, in a random direction.
+    # A gradient as large as that of the chaotic loss, in a random direction.
     Arm(
         "noise",
         pull=chaos_on_current,
@@ -210,7 +239,7 @@ _ARMS = (
         needs=("bp", "csbp"),
         candidates=at_strength_of_csbp,
     ),
-    # On the potential instead of the current.
+    # The chaotic loss of the potentials instead of the currents.
     Arm(
         "membrane",
         pull=chaos_on_membrane,

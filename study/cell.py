@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from csbp_core import largest_lyapunov
+from csbp_core.checks import check, check_choice
 from csbp_notebooks.files import replace_file
 from csbp_notebooks.provenance import machine, versions
 
@@ -32,7 +33,13 @@ DIGITS = 6  # decimals that are stored
 
 
 class Setting(NamedTuple):
-    """What the networks of a cell are trained with: learning rate, strength and epochs."""
+    """What the networks of a cell are trained with.
+
+    Attributes:
+        lr: learning rate.
+        z: strength of what the arm adds to the loss.
+        epochs: after which training stops, at the end of the annealing or before.
+    """
 
     lr: float
     z: float
@@ -40,7 +47,13 @@ class Setting(NamedTuple):
 
 
 class Tuned(NamedTuple):
-    """The chosen setting, and for every candidate its best mean validation accuracy."""
+    """What tuning gave.
+
+    Attributes:
+        setting: the chosen one.
+        table: of every candidate `lr`, `z`, and `best`, its best mean validation accuracy; empty if
+            nothing was tuned.
+    """
 
     setting: Setting
     table: list[dict[str, Any]]
@@ -55,25 +68,43 @@ def run_cell(
     tuning: int | None = None,
     lyapunov_seeds: int = LYAPUNOV_SEEDS,
 ) -> dict[str, Any]:
-    """Tune on the validation set, train the final seeds to the chosen epoch, test them there, once.
+    """Tune on validation data, train the final seeds to the chosen epoch, and test them then, once.
 
     Args:
-        name: of the task.
-        arm: its name.
-        cells: by name, what this function gave for those arms that `arm` needs.
-        seeds: networks of the final run; these three are the task's own where None.
-        epochs: the length of the annealing.
-        tuning: networks trained to choose the setting.
-        lyapunov_seeds: final seeds whose exponent is measured.
+        name: the name of a task, of `TASKS`.
+        arm: the name of an arm, of `ARMS`.
+        cells: by the names of their arms, what this function gave for those that `arm` needs, on
+            the same task.
+        seeds: how many networks are trained with the chosen setting, >= 1; the task's own number if
+            None.
+        epochs: the length of the annealing, at least `Task.every`; the task's own if None.
+        tuning: how many networks are trained to choose the setting, at least one per candidate; the
+            task's own number if None.
+        lyapunov_seeds: of how many final seeds, from the first on, the exponent is measured, >= 1.
 
-    Returns the cell: numbers and lists, as JSON knows them. Raises ValueError if a cell is missing.
+    Returns the cell: numbers and lists, as JSON knows them, each list of one entry per final seed
+    unless it says otherwise:
+
+    * `task` and `arm`, their names; `nominal_epochs`, the length of the annealing; `every`, the
+      epochs from one validation to the next;
+    * `lr`, `z` and `epochs`: the chosen setting, z None for an arm that adds nothing; `tuning`, the
+      table of `Tuned`, with an entry per candidate;
+    * `z_start`: where z starts, a number without a meaning for an arm that adds nothing;
+    * `validation`: the validation accuracies on the way, `[seeds, validations]`;
+    * `accuracy`, `dead`, `rate` and `mean_s` on the test set, as `Training.evaluate` has them;
+    * `exponent` and `exponent_quarters`, as `exponents` has them, of the first seeds.
+
+    Raises ValueError, one line, for an unknown name, a cell that is missing or another than it
+    should be, and a number out of range.
     """
-    task = TASKS[name]._replace(
-        seeds=seeds or TASKS[name].seeds,
-        epochs=epochs or TASKS[name].epochs,
-        tuning=tuning or TASKS[name].tuning,
-    )
-    setting, table = choose(task, arm, cells or {})
+    check_choice("name", name, TASKS)
+    check_choice("arm", arm, ARMS)
+    cells = {} if cells is None else cells
+    ARMS[arm].check_needs(cells, name)
+    task = resized(TASKS[name], seeds, epochs, tuning)
+    check("seeds", task.seeds, "[1, inf)", integer=True)
+    check("lyapunov_seeds", lyapunov_seeds, "[1, inf)", integer=True)
+    setting, table = choose(task, arm, cells)
     final = range(task.seeds)
     run = Training(task, arm, final, setting.lr, setting.z)
     state, curve = run.train(setting.epochs)
@@ -87,16 +118,24 @@ def run_cell(
         "z": None if ARMS[arm].pull is None else setting.z,
         "epochs": setting.epochs,
         "tuning": table,
-        "z_start": plain(run.z),
+        "z_start": plain(run.z),  # of bp UNUSED_STRENGTH, which means nothing
         "validation": plain(curve.T),  # [seeds, validations]
         **{key: plain(values) for key, values in tested.items()},
         **exponents(task, arm, final[:lyapunov_seeds], setting),
     }
 
 
+def resized(task: Task, seeds: int | None, epochs: int | None, tuning: int | None) -> Task:
+    """The task with other numbers of seeds, epochs and networks for tuning, where not None."""
+    return task._replace(
+        seeds=task.seeds if seeds is None else seeds,
+        epochs=task.epochs if epochs is None else epochs,
+        tuning=task.tuning if tuning is None else tuning,
+    )
+
+
 def choose(task: Task, arm: str, cells: Cells) -> Tuned:
-    """The setting of an arm: tuned, unless it takes over that of another."""
-    ARMS[arm].check_needs(cells)
+    """The setting of an arm, given the cells it needs: tuned, unless it takes over another's."""
     source = ARMS[arm].settings_from
     if source is None:
         return tune(task, arm, ARMS[arm].candidates(cells))
@@ -107,11 +146,18 @@ def choose(task: Task, arm: str, cells: Cells) -> Tuned:
 def tune(task: Task, arm: str, candidates: Sequence[Candidate]) -> Tuned:
     """The candidate and the epoch of the best mean validation accuracy over the tuning seeds.
 
+    All candidates get the same seeds, so that the comparison is paired. Of equal means the first
+    candidate is chosen, and its first epoch.
+
     Args:
-        task: its `tuning` networks are shared out evenly, and trained in one run.
-        arm: its name.
-        candidates: at least one.
+        task: its `tuning` networks are shared out evenly among the candidates, and trained in one
+            run. The remainder is dropped: 1500 networks among 18 candidates are 83 for each.
+        arm: the name of an arm, of `ARMS`.
+        candidates: at least one, and no more than there are networks.
+
+    Raises ValueError if there are too few networks.
     """
+    check("tuning", task.tuning, f"[{len(candidates)}, inf)", integer=True)
     share = task.tuning // len(candidates)
     seeds = [TUNING_SEED + i for i in range(share)] * len(candidates)
     lrs = [candidate.lr for candidate in candidates for _ in range(share)]
@@ -132,15 +178,16 @@ def tune(task: Task, arm: str, candidates: Sequence[Candidate]) -> Tuned:
 
 
 def exponents(task: Task, arm: str, seeds: Sequence[int], setting: Setting) -> dict[str, Any]:
-    """The largest Lyapunov exponent per step along the training of each seed.
+    """The largest Lyapunov exponent along the training of each seed.
 
     Args:
-        task: the task.
-        arm: its name.
-        seeds: of the networks.
+        task: of `TASKS`, or like them.
+        arm: the name of an arm, of `ARMS`.
+        seeds: of the networks, at least one.
         setting: what they are trained with, once more and in float64.
 
-    Returns `exponent`, of the whole training, `[seeds]`, and `exponent_quarters`, `[seeds, 4]`.
+    Returns two entries of the cell: `exponent`, that of the whole training, `[seeds]`, and
+    `exponent_quarters`, those of its four quarters, `[seeds, 4]`; in natural logarithms per step.
     """
     run = Training(task, arm, seeds, setting.lr, setting.z, dtype=torch.float64)
     steps = setting.epochs * run.steps
@@ -181,6 +228,8 @@ def command_line() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a cell from the command line, and write it with its provenance."""
     options = command_line().parse_args(arguments)
+    # Snakemake runs as many cells at once as there are cores; and a sum that is not shared out
+    # among threads rounds in the same way whenever it is repeated.
     torch.set_num_threads(1)
     start = time.perf_counter()
     paths = {arm: getattr(options, arm) for arm in needed_arms()}

@@ -12,14 +12,17 @@ from torch import Tensor, nn
 from csbp_core import LIF
 
 DECAY = 0.5  # the neurons' leak factor, that of the published networks
+IMAGE_SIDE = 8  # pixels of a digit, in each direction
 
 
 class LayerOutput(NamedTuple):
-    """What a hidden layer gives for a batch; of S networks at once, each with a first dimension S.
+    """What a hidden layer gives for a batch.
+
+    The shapes are those of one network; of S at once all have one more dimension, S, in front.
 
     Attributes:
         current: what its neurons are driven by, `[T, N, *]`; `[1, N, *]` where it is the same at
-            every step, and then means over it are those over all steps.
+            every step. A mean over that one step is the mean over all.
         potential: of its neurons after the reset at the last step, `[N, *]`.
         spikes: 0 or 1, `[T, N, *]`.
     """
@@ -45,10 +48,12 @@ class Net(nn.Module):
     """Layers of LIF neurons and a linear readout averaged over time.
 
     Args:
-        hidden: what drives each layer of neurons: linear layers or convolutions.
+        hidden: what drives each layer of neurons: `nn.Linear`, or an `nn.Conv2d` as the first layer
+            for a static input. Anywhere else its input would have a time dimension, which it does
+            not take.
         readout: from the last layer's spikes, flat, to the classes.
-        static: time steps for which an input without a time dimension is presented; 0 for inputs
-            that have one.
+        static: time steps for which an input without a time dimension (a static one) is presented,
+            >= 1; 0 says that the inputs have a time dimension.
 
     Shape: x `[T, N, *]`, or `[N, *]` if it is static; see `NetOutput` for what it returns.
 
@@ -69,7 +74,7 @@ class Net(nn.Module):
         self.hidden = nn.ModuleList(hidden)
         self.neurons = nn.ModuleList(LIF(decay=DECAY, backend="eager") for _ in hidden)
         self.readout = readout
-        self.static = static
+        self.static = static  # 0, which counts as False, for inputs with a time dimension
 
     def time_first(self, x: Tensor) -> Tensor:
         """A batch of the data, `[N, T, *]`, as `forward` takes it; a static one as it is."""
@@ -113,8 +118,12 @@ def dense(sizes: Sequence[int], static: int = 0, gain: float = 1.0) -> Net:
 def convolutional() -> Net:
     """A network for images of 8 x 8 pixels: four channels of 3 x 3 kernels, then the readout."""
     channels = 4
-    side = 8 - 3 + 1
-    return Net([nn.Conv2d(1, channels, 3)], nn.Linear(channels * side * side, 10), static=4)
+    kernel = 3
+    side = IMAGE_SIDE - kernel + 1  # of a channel: the positions of the kernel in an image
+    # From the input on: a seed fixes the weights only in the order in which they are drawn.
+    hidden = nn.Conv2d(1, channels, kernel)
+    readout = nn.Linear(channels * side * side, 10)
+    return Net([hidden], readout, static=4)
 
 
 def per_network(values: Tensor, like: Tensor) -> Tensor:

@@ -13,17 +13,19 @@ from .networks import Net, convolutional, dense
 
 
 class Task(NamedTuple):
-    """A data set, a network, and the numbers of a cell.
+    """A data set, a network, and how long and how often it is trained.
 
     Attributes:
         data: makes the samples, the same at every call.
-        net: makes a network, from torch's global random state.
-        epochs: the length of the annealing, and the most that tuning may choose.
+        net: makes a network, its weights drawn from torch's global random state.
+        epochs: the length of the annealing. Tuning chooses when to stop, at this epoch or before.
         batch: samples per update.
         every: epochs from one validation to the next.
-        seeds: networks of the final runs.
-        tuning: networks trained to choose the settings, shared out among the candidates.
-        solve: whether accuracy is 1 if every answer is right and 0 if not, instead of their share.
+        seeds: how many networks are trained with the chosen settings, and tested.
+        tuning: how many networks are trained to choose the settings, shared out evenly among the
+            candidates.
+        solve: whether accuracy is 1 if every answer is right and 0 if not, instead of the share of
+            right answers.
     """
 
     data: Callable[[], Data]

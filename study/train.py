@@ -1,8 +1,8 @@
-"""The training of many networks at once, in the way of an arm.
+"""The training of many networks at once, by one training method (an *arm*, see `arms.py`).
 
-PyTorch's `vmap` runs S networks of one shape as one, so a step of 32 takes little longer than one
-of a few. Everything that differs between them has a first dimension S: parameters, batches,
-learning rates, strengths.
+PyTorch's `vmap` runs S networks of one shape as one, so a step of 32 networks takes little longer
+than a step of a few. Everything that differs between them has a first dimension S: parameters,
+batches, learning rates, strengths of the added loss.
 """
 
 from __future__ import annotations
@@ -16,14 +16,17 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from csbp_core import critical_z, largest_eigenvalue
-from csbp_core.checks import check_choice
+from csbp_core.checks import check, check_choice
 
-from .arms import ARMS as ARMS, I0, SCALE
+from .arms import ARMS, I0, SCALE
 from .networks import Net, NetOutput, per_network
-from .tasks import TASKS as TASKS, Task as Task, new_net as new_net
+from .tasks import TASKS, Task, new_net
+
+# What is needed to use `Training` can be imported from here with it.
+__all__ = ["ARMS", "MOMENTUM", "TASKS", "Task", "Training", "new_net"]
 
 MOMENTUM = 0.9
-ANNEALING = 100  # z falls to a hundredth
+ANNEALING = 100  # z ends at a hundredth of the chosen z
 NETWORKS_AT_ONCE = 8  # tested in one go, to save memory
 
 
@@ -36,12 +39,17 @@ def sample_order(seed: int, samples: int, epochs: int) -> Tensor:
 
 
 def smallest_critical_z(net: Net, x: Tensor, lr: float) -> float:
-    """The smallest critical z of a network's hidden layers, for training on a batch.
+    """The z from which on the chaotic loss makes some hidden layer's training unstable.
+
+    Every layer has a critical z of its own, as `csbp_core.critical_z` has it for the mean over that
+    layer's currents: this is the smallest of them.
 
     Args:
-        net: one network.
-        x: the batch, as `net.forward` takes it.
+        net: one network, with the weights it has now.
+        x: the one batch on which the layers' inputs are measured, as `net.forward` takes it.
         lr: learning rate, > 0.
+
+    Returns it, > 0.
     """
     with torch.no_grad():
         layers = net(x).layers
@@ -71,18 +79,24 @@ class Training:
     Args:
         task: of `TASKS`, or like them.
         arm: the name of one of `ARMS`.
-        seeds: integers, one per network, of its start, its batches and its noise. S is their
-            number.
+        seeds: integers >= 0, one per network, each fixing its initial weights, batches and noise. S
+            is their number.
         lr: learning rate, > 0; a number, or one per network.
-        z: strength, >= 0; a number, or one per network. It falls to a hundredth in `epochs` epochs,
-            unless the arm does otherwise.
+        z: strength of the added loss in the first epoch, > 0; a number, or one per network. In
+            `epochs` epochs it falls to a hundredth, unless the arm does otherwise; an arm that adds
+            nothing does not use it.
         epochs: the length of the annealing, >= 1; the task's own if None.
         dtype: of parameters and inputs.
 
-    Attributes: `data`, the task's; `steps`, the updates of an epoch; `z`, where each strength
-    starts, and `beta`, what it is multiplied by after every epoch, `[S]`.
+    Attributes:
+        data: the task's samples.
+        steps: updates per epoch, each on a full batch. The samples that are left over after the
+            last full one are not used in that epoch.
+        z: the strength of each network in the first epoch, float64, `[S]`.
+        beta: what z is multiplied by after every epoch, `[S]`; a single 1, without a dimension,
+            where z does not fall.
 
-    Raises ValueError for an unknown arm.
+    Raises ValueError for an unknown arm, or a number out of range.
 
     Example:
         >>> run = Training(TASKS["xor"], "csbp", seeds=[0, 1], lr=0.1, z=5.0)
@@ -106,14 +120,20 @@ class Training:
         self.arm = ARMS[arm]
         self.seeds = list(seeds)
         self.dtype = dtype
-        self.epochs = epochs or task.epochs
+        self.epochs = task.epochs if epochs is None else epochs
+        check("epochs", self.epochs, "[1, inf)", integer=True)
+        check("lr", lr, "(0, inf)", array=True)
+        if self.arm.pull is not None:
+            check("z", z, "(0, inf)", array=True)  # annealing from 0 would be 0 / 0
         self.lr = self._one_per_network(lr)
         self.data = task.data().to(dtype)
         samples = len(self.data.y_train)
-        self.steps = samples // task.batch  # per epoch
+        self.steps = samples // task.batch  # per epoch, without an incomplete last batch
         orders = [sample_order(seed, samples, self.epochs) for seed in self.seeds]
         self.order = torch.stack(orders)  # [S, epochs, samples]
-        self.net = task.net()  # a shell: `forward` calls it with the parameters of a network
+        # A shell: `forward` calls it with the parameters of a network, its own are never used. They
+        # do advance torch's global random state, and what notebook 07 draws later depends on that.
+        self.net = task.net()
         self.names = [name for name, _ in self.net.named_parameters()]
         self.z, self.beta = self._annealing(self._one_per_network(z))
 
@@ -128,7 +148,7 @@ class Training:
         return weights + momenta
 
     def step(self, state: list[Tensor], n: int) -> list[Tensor]:
-        """The state after step n; a pure function."""
+        """The state after step n, counted from 0 through all epochs; a pure function."""
         weights = state[: len(self.names)]
         momenta = state[len(self.names) :]
         gradients = self.gradients(weights, n)
@@ -138,31 +158,35 @@ class Training:
         return weights + momenta
 
     def gradients(self, weights: list[Tensor], n: int) -> list[Tensor]:
-        """What the optimizer gets for every parameter at step n, `[S, *]`."""
+        """What the optimizer gets for every parameter at step n, `[S, *]`.
+
+        Of the losses of the networks it takes the sum, not the mean: a network's weights enter its
+        own term alone, so that the gradient by them is that of its own loss. Hence nothing mixes.
+        """
         weights = [weight.detach().requires_grad_() for weight in weights]
         x, y = self.batch(n)
         logits, layers = torch.vmap(self.forward)(weights, x)  # [S, N, classes], layers of [S, *]
         errors = F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="sum")
-        task_loss = errors / self.task.batch  # a mean for each network, summed over them
-        epoch = n // self.steps
+        task_loss = errors / self.task.batch  # for each network a mean, and their sum
+        epoch = n // self.steps  # z is the same in all steps of an epoch
         added_loss = self.arm.added_loss(layers, self.z * self.beta**epoch).sum()
         if self.arm.replace_gradient is None:
             return list(torch.autograd.grad(task_loss + added_loss, weights))
         task_gradients = torch.autograd.grad(task_loss, weights, retain_graph=True)
         # The readout does not enter the added loss: its gradient is zero, not None.
         added_gradients = torch.autograd.grad(added_loss, weights, materialize_grads=True)
-        replaced = self.arm.replace_gradient(added_gradients, self.seeds, n)
-        return [task + added for task, added in zip(task_gradients, replaced, strict=True)]
+        replacements = self.arm.replace_gradient(added_gradients, self.seeds, n)
+        return [task + added for task, added in zip(task_gradients, replacements, strict=True)]
 
     def batch(self, n: int) -> tuple[Tensor, Tensor]:
-        """What every network sees at step n: x `[S, N, *]` and y `[S, N]`."""
+        """What every network sees at step n, counted from 0: x `[S, N, *]` and y `[S, N]`."""
         epoch, place = divmod(n, self.steps)
         first = place * self.task.batch
         rows = self.order[:, epoch, first : first + self.task.batch]  # [S, N]
         return self.data.x_train[rows], self.data.y_train[rows]
 
     def forward(self, weights: Sequence[Tensor], x: Tensor) -> NetOutput:
-        """What one network gives: its parameters, and x `[N, *]` or `[N, T, *]`."""
+        """What one network gives for x `[N, *]` or `[N, T, *]`; its weights in order of `names`."""
         parameters = dict(zip(self.names, weights, strict=True))
         return functional_call(self.net, parameters, (self.net.time_first(x),))
 
@@ -170,13 +194,19 @@ class Training:
         """Train from the start.
 
         Args:
-            epochs: to be trained, at most those of the annealing, which is also the default.
+            epochs: how many, at most those of the annealing, and all of them if None; at least the
+                `every` of the task, so that there is a validation. Fewer than all stop early: z
+                falls as it would have done.
 
-        Returns the state, and the validation accuracies on the way, `[validations, S]`.
+        Returns the state, and the validation accuracies on the way, `[validations, S]`. Raises
+        ValueError for too few epochs or too many.
         """
+        epochs = self.epochs if epochs is None else epochs
+        check("epochs", epochs, f"[{self.task.every}, inf)", integer=True)
+        check("epochs", epochs, f"[1, {self.epochs}]", integer=True)
         state = self.start()
         curve = []
-        for epoch in range(epochs or self.epochs):
+        for epoch in range(epochs):
             for n in range(epoch * self.steps, (epoch + 1) * self.steps):
                 state = self.step(state, n)
             if (epoch + 1) % self.task.every == 0:
@@ -189,13 +219,18 @@ class Training:
         """Test every network.
 
         Args:
-            state: of `train` or `step`.
+            state: what `train` or `step` gave.
             x: samples, `[n, *]` or `[n, T, *]`; the same for all networks.
             y: their classes, `[n]`.
 
-        Returns, `[S]` each: `accuracy`; `dead`, the share of hidden neurons that never spike;
-        `rate`, spikes per neuron and step; `mean_s`, the mean of sigmoid(h / scale) over all
-        layers.
+        Returns, `[S]` each:
+
+        * `accuracy`: the share of right answers; for a task to be solved (`Task.solve`) 1 if all
+          are right, else 0;
+        * `dead`: the share of hidden neurons that spike for none of these samples;
+        * `rate`: spikes per hidden neuron and time step;
+        * `mean_s`: the mean of s = sigmoid(h / scale) in every hidden layer, averaged over the
+          layers, a small one counting as much as a large one.
         """
 
         def measure(*weights: Tensor) -> dict[str, Tensor]:  # of one network
@@ -219,21 +254,27 @@ class Training:
         """The smallest critical z of each network's layers, at its start and first batch, `[S]`."""
         first_batches, _ = self.batch(0)  # [S, N, *]
         limits = []
+        # In float32, as new networks are, whatever the dtype of the run: the float64 run that
+        # measures the exponent must start from the same z.
         for seed, lr, x in zip(self.seeds, self.lr.tolist(), first_batches.float(), strict=True):
             net = new_net(self.task, seed)
             limits.append(smallest_critical_z(net, net.time_first(x), lr))
         return torch.tensor(limits, dtype=torch.float64)
 
     def _annealing(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Where z starts, `[S]`, and what it is multiplied by after every epoch."""
+        """Where z starts, `[S]`, and what it is multiplied by after every epoch: `z` and `beta`.
+
+        Where it ends depends on the chosen z even where its start does not. That is the point of
+        the arm "high": it ends as csbp does, and differs in having been above the critical z.
+        """
         start = z
         if self.arm.times_critical is not None:
             start = self.arm.times_critical * self.critical()
         if not self.arm.anneals:
             return start, torch.ones(())
-        end = z / ANNEALING
+        end = z / ANNEALING  # of the chosen z, not of the start
         return start, (end / start) ** (1 / self.epochs)
 
     def _one_per_network(self, value: float | Sequence[float]) -> Tensor:
-        """A number, or one for every network, as `[S]`: float64, cast where it is used."""
+        """A number, or one for every network, as float64 `[S]`; it is cast where it is used."""
         return torch.as_tensor(value, dtype=torch.float64).expand(len(self.seeds))

@@ -102,7 +102,34 @@ def test_matched_takes_the_settings_of_csbp(cells, key):
 
 def test_a_cell_says_which_others_it_needs():
     with pytest.raises(ValueError, match="arm = 'noise': needs the bp cell and the csbp cell"):
+        cell.run_cell("digits_1", "noise", {})
+
+
+def test_a_cell_does_not_ask_for_what_is_there():
+    with pytest.raises(ValueError, match="arm = 'noise': needs the csbp cell of the same task"):
         cell.run_cell("digits_1", "noise", {"bp": {"lr": 0.1}})
+
+
+@pytest.mark.parametrize(("task", "arm"), [("xor", "bp"), ("digits_1", "constant")])
+def test_the_cell_of_another_task_or_arm_is_refused(task, arm):
+    message = f"bp = the cell {task} {arm}: must be the cell digits_1 bp"
+    with pytest.raises(ValueError, match=message):
+        cell.run_cell("digits_1", "csbp", {"bp": {"task": task, "arm": arm, "lr": 0.1}})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"seeds": 0}, "seeds = 0: must be an integer in"),
+        ({"epochs": 0}, "epochs = 0: must be an integer in"),
+        ({"epochs": 5}, "epochs = 5: must be an integer in"),  # XOR is validated every 10
+        ({"tuning": 5}, "tuning = 5: must be an integer in"),  # 6 candidates
+        ({"lyapunov_seeds": 0}, "lyapunov_seeds = 0: must be an integer in"),
+    ],
+)
+def test_numbers_too_small_for_a_cell_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        cell.run_cell("xor", "bp", **settings)
 
 
 # a new arm

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from csbp_core import chaotic_loss, critical_z
-from study.arms import ARMS, norms
+from study.arms import ARMS, Arm, matched_noise, norms
 from study.networks import LayerOutput
 from study.tasks import TASKS, new_net
 from study.train import Training
@@ -90,6 +90,30 @@ def test_a_seed_does_not_depend_on_its_neighbours(arm):
 def test_an_unknown_arm_is_refused():
     with pytest.raises(ValueError, match=r"arm = 'chaos': must be one of bp, csbp, "):
         Training(TASKS["xor"], "chaos", [0], 0.1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"lr": 0.0}, r"lr = 0.0: must be a number in \(0, inf\)"),
+        ({"z": [5.0, 0.0]}, r"z\[1\] = 0.0: must be a number in \(0, inf\)"),
+        ({"epochs": 0}, r"epochs = 0: must be an integer in \[1, inf\)"),
+    ],
+)
+def test_settings_out_of_range_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Training(TASKS["xor"], "csbp", [0, 1], **{"lr": 0.1, "z": 5.0, **settings})
+
+
+def test_bp_does_not_look_at_the_strength():
+    Training(TASKS["xor"], "bp", [0], 0.1, z=0.0)
+
+
+@pytest.mark.parametrize("epochs", [0, 9, 21])
+def test_a_training_without_validation_or_beyond_the_annealing_is_refused(epochs):
+    run = Training(TASKS["xor"], "bp", [0], 0.1, epochs=20)
+    with pytest.raises(ValueError, match=f"epochs = {epochs}: must be an integer in"):
+        run.train(epochs)
 
 
 # what is measured
@@ -196,6 +220,17 @@ def test_noise_has_no_direction_in_common_with_the_chaotic_gradient():
     noise = added_gradients("noise")[0]
     chaos = added_gradients("csbp")[0]
     assert abs(cosine(noise[0], chaos[0])) < 0.1
+
+
+@pytest.mark.parametrize(("seed", "step", "name"), [(2**16, 0, "seeds"), (0, 2**16, "n")])
+def test_noise_beyond_the_seeds_of_the_generator_is_refused(seed, step, name):
+    with pytest.raises(ValueError, match=rf"{name}(\[0\])? = 65536: must be an integer in"):
+        matched_noise([torch.ones(1, 3)], [seed], step)
+
+
+def test_an_arm_without_a_pull_has_no_gradient_to_replace():
+    with pytest.raises(ValueError, match="arm = 'new': has no pull"):
+        Arm("new", replace_gradient=matched_noise)
 
 
 # how the strength falls

@@ -61,19 +61,19 @@ class ChaoticLoss:
         L = -z (I0 log s + (1 - I0) log(1 - s)),    s = sigmoid(h / scale)
 
     In eval mode and under `no_grad` layers leave no record. Copies and pickles of the model are not
-    attached, nor is a model whose ChaoticLoss is gone: hold on to it.
+    attached. Keep the ChaoticLoss: once nobody holds it, its hooks leave the model.
 
     Args:
         z: strength at the start, >= 0.
         beta: factor of z per `step()`, in (0, 1].
         I0: the value that s is pulled to, in (0, 1).
         scale: the divisor of h, > 0.
-        reduction: over all that a layer gave since the last call: "mean" (the authors' training
-            code) or "sum" (the published document). Layers are added up. DDP averages over
-            processes: there a "sum" is one process's share.
+        reduction: "mean" (the authors' training code) or "sum" (their published document), over all
+            elements that a layer gave since the last call. Layers are added up. DDP averages over
+            processes, so there a "sum" is divided by their number.
         clamp: (low, high), outside of which h gets no gradient; None for no limits. The authors'
             training code has (-10, 9.9).
-        cutoff: the strength, >= 0, below which a layer costs nothing and counts as zero.
+        cutoff: >= 0; a strength below it counts as zero, and the layer costs nothing any more.
 
     Attributes:
         z: the strength now, of layers without their own.
@@ -141,9 +141,10 @@ class ChaoticLoss:
             layers: a name as in `model.named_modules()`, a glob ("conv*"), a module or a type; or a
                 list of them.
             read: what h is. "output" of the layer; "input" to it, the first of several; "membrane";
-                or a function (module, inputs, output) -> h. The membrane is `v_seq` when it is
-                stored, else `v`, of LIF and SpikingJelly; the potential that snnTorch returns; `v`
-                of the state that norse returns.
+                or a function (module, inputs, output) -> h. The membrane is, of LIF and
+                SpikingJelly, `v_seq` where it is stored (every step), else `v` (after the last step
+                and its reset); the potential that snnTorch returns; `v` of the state that norse
+                returns. Notebook 06 shows them.
             z: these layers' strength at the start, >= 0; None for the common one.
 
         Returns self, which takes its hooks out of the model at the end of a `with`.
@@ -159,14 +160,14 @@ class ChaoticLoss:
             self._refuse_second_hook(name, module, read)
         for name, module in modules.items():
             self._add_hook(name, module, read, float(z_start))
-        self._activate()
+        self._start_afresh()
         return self
 
     def remove(self) -> None:
         """Take the hooks out of the model and forget its layers."""
         for layer in self.layers:
-            if layer.detach is not None:  # a copy of a ChaoticLoss has hooks in no model
-                layer.detach()
+            if layer.remove_from_model is not None:  # a copy has hooks in no model
+                layer.remove_from_model()
         self.layers = []
 
     def __enter__(self) -> Self:
@@ -200,9 +201,12 @@ class ChaoticLoss:
         return z if z >= self.cutoff else 0.0
 
     def step(self) -> None:
-        """Anneal once: z <- beta z. What was recorded and not used is forgotten."""
+        """Anneal once: z <- beta z. What was recorded and not used is forgotten.
+
+        Call it once per update or once per epoch, whichever `beta` is meant for.
+        """
         self.steps += 1
-        self._activate()
+        self._start_afresh()
 
     def __call__(self) -> Tensor:
         """The loss of all that the layers gave since the last call.
@@ -239,9 +243,9 @@ class ChaoticLoss:
     ) -> dict[str, float | str]:
         """Per layer the strength at which gradient descent starts to period-double, or why unknown.
 
-        By `csbp_core.critical_z`, on the layer's inputs in the last measured call, as if these and
-        all other losses stayed as they are. It holds for a linear or convolutional layer whose
-        output is read. `report` uses it from then on.
+        By `csbp_core.critical_z`, on the layer's inputs in the last measured call, for the chaotic
+        loss alone and as if those inputs stayed as they are. It holds for a linear or convolutional
+        layer whose output is read. `report` uses it from then on.
 
         Args:
             lr: learning rate, > 0, or the optimizer itself.
@@ -250,9 +254,12 @@ class ChaoticLoss:
         Returns for each layer a number, or a line "unknown: ..." that says why.
         """
         descent = descent_of(lr) if isinstance(lr, Optimizer) else Descent(lr, momentum)
+        found: dict[str, float | str] = {}
         for layer in self.layers:
-            layer.critical_z = critical_z_of(layer, descent, self.I0, self.scale, self.reduction)
-        return {key: z.reason if z.value is None else z.value for key, z in self.limits.items()}
+            limit = critical_z_of(layer, descent, self.I0, self.scale, self.reduction)
+            layer.critical_z = limit
+            found[layer.key] = limit.reason if limit.value is None else limit.value
+        return found
 
     @property
     def limits(self) -> dict[str, CriticalZ]:
@@ -263,12 +270,13 @@ class ChaoticLoss:
     def report(self) -> dict[str, LayerReport]:
         """What the chaotic loss does to each layer, from the last measured call; None if unknown.
 
-        Measured are the first call and every 20th. A dictionary per layer:
+        Measured are the calls 1, 21, 41 and so on. A dictionary per layer:
 
         * `step` and `z`: steps of annealing until then, and the layer's strength.
         * `mean_s`: the mean of s; `I0`: what it is pulled to.
-        * `gradient_share`: c / (c + r), with c the norm of the gradient of the layer's chaotic loss
-          at h and r that of all else; None where nothing else reads h, as for many a membrane.
+        * `gradient_share`: c / (c + r), in [0, 1], with c the norm of the gradient at h of the
+          layer's chaotic loss and r that of all else; None where nothing else reads h, as of many
+          a membrane.
         * `z_over_critical`: z over the layer's critical z, once `critical_z` was called.
         * `warning`: one line if z is too large: the layer has arrived at I0, or learns nothing
           else, or period-doubles.
@@ -284,7 +292,7 @@ class ChaoticLoss:
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where `state_dict` was taken.
+        """Go on where `state_dict` was taken: its settings replace those of the constructor.
 
         Raises ValueError if other layers are attached.
         """
@@ -296,7 +304,7 @@ class ChaoticLoss:
             layer.z_start = z_start
         for name in SAVED:
             setattr(self, name, state[name])
-        self._activate()
+        self._start_afresh()
 
     def __repr__(self) -> str:
         names = [layer.name for layer in self.layers]
@@ -314,13 +322,13 @@ class ChaoticLoss:
         if any(other.name == name for other in self.layers):
             layer.key = f"{name} ({read})"
         handle = module.register_forward_hook(layer, with_kwargs=True)
-        # The model holds the hook and nothing holds the ChaoticLoss but its user: once it is gone,
-        # as when the cell of a notebook is run again, the hook leaves the model.
-        layer.detach = weakref.finalize(self, handle.remove)
+        # Called by `remove`, and by itself once nobody holds the ChaoticLoss any more, as when the
+        # cell of a notebook is run again.
+        layer.remove_from_model = weakref.finalize(self, handle.remove)
         self.layers.append(layer)
 
-    def _activate(self) -> None:
-        """Forget all records, and read only the layers whose strength is not zero."""
+    def _start_afresh(self) -> None:
+        """Forget all records, and from now on read the layers whose strength is not zero."""
         for layer in self.layers:
             layer.records = []
             layer.active = self.z_at(self.steps, layer.z_start) > 0
@@ -331,7 +339,7 @@ class ChaoticLoss:
         h_parts = [record.h for record in records]
         if is_measured and not any(is_transformed(h) for h in h_parts):
             layer.measurement = Measurement(records, self.steps, z)
-            h_parts = [layer.measurement.follow(record, self.scale) for record in records]
+            h_parts = [layer.measurement.watch(record, self.scale) for record in records]
         h = h_parts[0]
         if len(h_parts) > 1:
             h = torch.cat([part.flatten() for part in h_parts])

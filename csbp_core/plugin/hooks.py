@@ -51,7 +51,7 @@ def _first(values: Any) -> Any:
     return values[0] if isinstance(values, tuple | list) and values else values
 
 
-# The readers that have a name.
+# What `attach(read=...)` takes by name; a function of one's own needs no entry.
 READERS: dict[str, Reader] = {
     "output": read_output,
     "input": read_input,
@@ -63,8 +63,8 @@ class Record(NamedTuple):
     """What one run of a layer leaves behind.
 
     h: what the chaotic loss is taken of.
-    version: how often h had been written to in place by then; None in a compiled model, which does
-        not tell.
+    version: how often h had been written to in place when the layer had run; None in a compiled
+        model, which does not tell.
     inputs: what a linear layer was given, for its critical z; None for other layers.
     """
 
@@ -83,7 +83,7 @@ class Taken(NamedTuple):
 class LayerHook:
     """The forward hook of one layer: it keeps a record of every run, until the loss takes them.
 
-    A copied or pickled model gets an inactive hook, which belongs to no ChaoticLoss.
+    A copied or pickled model, or ChaoticLoss, gets an inactive hook: it reads nothing.
     """
 
     def __init__(
@@ -94,17 +94,17 @@ class LayerHook:
         module: nn.Module | None = None,
     ) -> None:
         self.name = name
-        self.key = name  # in reports, where a layer may be read in two ways
+        self.key = name  # in reports; a second way to read the same layer gets another
         self.read = read
         self.reader = READERS[read] if isinstance(read, str) else read
         self.z_start = z_start
-        # the layer, if its output is linear in its weights, so that the critical z has a formula
+        # set only where the critical z has a formula
         is_linear = read == "output" and isinstance(module, LINEAR_LAYERS)
         self.linear = module if is_linear else None
         self.active = False
-        self.detach: Callable[[], Any] | None = None  # takes the hook out of the model
+        self.remove_from_model: Callable[[], Any] | None = None  # None for a copy's hook
         self.records: list[Record] = []
-        self.skipped = ""  # the mode, "eval" or "no_grad", of a run that left no record
+        self.skipped_in = ""  # the mode, "eval" or "no_grad", of a run that left no record
         self.measurement: Measurement | None = None
         self.critical_z: CriticalZ | None = None
 
@@ -118,10 +118,10 @@ class LayerHook:
         if not compiling and in_backward_pass():
             return  # a checkpointed layer that runs again; its first run left the record
         if not module.training:
-            self.skipped = "eval"
+            self.skipped_in = "eval"
             return
         if not torch.is_grad_enabled():
-            self.skipped = "no_grad"
+            self.skipped_in = "no_grad"
             return
         inputs = args or tuple(kwargs.values())
         h = self.reader(module, inputs, output)
@@ -139,24 +139,21 @@ class LayerHook:
 
     def take(self) -> Taken:
         """The records since the last call, which are forgotten here."""
-        taken = self._usable(self.records, self.skipped)
+        records = self.records
+        skipped_in = self.skipped_in
         self.records = []
-        self.skipped = ""
-        return taken
-
-    def _usable(self, records: list[Record], skipped: str) -> Taken:
-        """The records, or none where none are expected; and what is wrong with them."""
-        is_evaluation = not records and skipped == "eval"
+        self.skipped_in = ""
+        is_evaluation = not records and skipped_in == "eval"
         if not self.active or not torch.is_grad_enabled() or is_evaluation:
-            return Taken([], problem="")
-        problem = self._problem(records, skipped)
+            return Taken([], problem="")  # none are expected
+        problem = self._problem(records, skipped_in)
         if problem:
             problem = f"layer {self.name!r} {problem}"
         return Taken(records, problem)
 
-    def _problem(self, records: list[Record], skipped: str) -> str:
+    def _problem(self, records: list[Record], skipped_in: str) -> str:
         """Why the loss cannot be trained on these records, and what to do; "" if it can."""
-        if not records and skipped == "no_grad":
+        if not records and skipped_in == "no_grad":
             return "ran under no_grad: with checkpoint() set use_reentrant=False"
         if not records:
             return (

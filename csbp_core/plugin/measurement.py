@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
 MEASURE_EVERY = 20  # calls; the first is measured, too
 
-# A strength is called too large from these on.
-SHARE_LIMIT = 0.8  # of the gradient at h, by the chaotic loss alone
-ARRIVED = 0.1  # distance of mean s to I0, over the distance from 1/2, where it starts, to I0
+# A strength is called too large if the chaotic loss has more than this share of the gradient at h,
+SHARE_LIMIT = 0.8
+# or if ``|mean s - I0| / |I0 - 1/2|`` has fallen below this: s is 1/2 at h = 0.
+ARRIVED = 0.1
 
 
 class Measurement:
@@ -30,8 +31,9 @@ class Measurement:
         numel: elements of h in all records.
         inputs: what a linear layer was given, one tensor per record; empty for other layers.
         mean_s: the mean of s, one scalar tensor per record.
-        chaotic_norms: norms of the chaotic loss's gradient at h, one per record, once it is known.
-        other_norms: those of the gradient of everything else; none where nothing else reads h.
+        chaotic_norms: norms of the chaotic loss's gradient at h, one per record, which the backward
+            pass fills in.
+        other_norms: those of the gradient of everything else; empty where nothing else reads h.
     """
 
     def __init__(self, records: Sequence[Record], step: int, z: float) -> None:
@@ -43,12 +45,12 @@ class Measurement:
         self.chaotic_norms: list[Tensor] = []
         self.other_norms: list[Tensor] = []
 
-    def follow(self, record: Record, scale: float) -> Tensor:
-        """Measure s, and pass h on such that the backward pass measures its gradient."""
+    def watch(self, record: Record, scale: float) -> Tensor:
+        """Measure s, and return an h for the chaotic loss whose gradient is measured apart."""
         s = torch.sigmoid(record.h.detach().float() / scale)
         self.mean_s.append(s.mean())
         h_of_chaos = record.h.view_as(record.h)
-        # what follows inside a compiled graph sends its gradient past h, where no hook sees it
+        # the layers of a compiled graph do not read this h: a hook would see the chaotic part alone
         is_compiled = record.version is None
         if not is_compiled:
             split = _GradientSplit(self)
@@ -57,7 +59,11 @@ class Measurement:
         return h_of_chaos
 
     def gradient_share(self) -> float | None:
-        """The chaotic loss's share of the gradient at h; None if unknown or all there is."""
+        """The chaotic loss's share of the gradient at h, in [0, 1].
+
+        None if it is not known, or if the chaotic loss is all that reads h, as of many a membrane:
+        there a share says nothing about learning.
+        """
         chaotic = _norm(self.chaotic_norms)
         others = _norm(self.other_norms)
         if not self.other_norms or chaotic + others == 0:
@@ -81,10 +87,12 @@ class _GradientSplit:
 
     def measure(self, gradient: Tensor) -> None:
         """The hook on h."""
+        # in a backward pass of the other losses alone the view gets no gradient
         chaotic = torch.zeros_like(gradient) if self.chaotic is None else self.chaotic
         self.chaotic = None
         self.measurement.chaotic_norms.append(chaotic.float().norm())
-        # one and the same tensor if the sum has a single term: nothing but the chaotic loss reads h
+        # Autograd passes a single gradient on as it is and puts a sum into memory of its own. So in
+        # the same memory it is the chaotic loss's alone: nothing else reads h.
         if chaotic.data_ptr() != gradient.data_ptr():
             self.measurement.other_norms.append((gradient - chaotic).float().norm())
 
@@ -152,7 +160,7 @@ def _signs_of_too_large_z(report: LayerReport) -> list[str]:
 
 
 class Descent(NamedTuple):
-    """Gradient descent as the formula of the critical z knows it, or why it does not know it."""
+    """Learning rate and momentum of gradient descent; why no formula holds, if it is not plain."""
 
     lr: float
     momentum: float
@@ -168,14 +176,12 @@ def descent_of(optimizer: Optimizer) -> Descent:
         and not group["nesterov"]
         and not group["dampening"]
     )
-    reason = (
-        ""
-        if is_plain
-        else (
+    reason = ""
+    if not is_plain:
+        reason = (
             f"unknown: {type(optimizer).__name__} is not gradient descent "
             "with one learning rate and plain momentum"
         )
-    )
     return Descent(group["lr"], group.get("momentum", 0.0), reason)
 
 
