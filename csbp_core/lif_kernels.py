@@ -1,6 +1,7 @@
 """What runs a layer of LIF neurons over time: kernels for forward and backward, compiled or not.
 
-`csbp_core.LIF` is the layer to use. From rest, with r for the potential after the reset, it runs::
+`csbp_core.LIF` is the layer to use. From rest, with r for the potential after the reset, it runs
+through the time steps t = 0 ... T-1::
 
     v[t] = decay * r[t-1] + x[t],    k[t] = [v[t] > v_threshold],    r[t] = v[t] * (1 - k[t])
 """
@@ -27,6 +28,7 @@ def forward_kernel(x: Tensor, decay: float, v_threshold: float) -> tuple[Tensor,
     v_seq = []
     spikes = []
     for x_t in x.unbind(0):  # [N, *]
+        # Times 1 or 0 is exact, so this rounds twice, at v * decay and at the sum, as `lif_step`.
         v = torch.addcmul(x_t, v * decay, 1 - spike)
         spike = (v - v_threshold > 0).to(x.dtype)
         v_seq.append(v)
@@ -39,23 +41,27 @@ def forward_kernel_in_place(
     decay: float,
     v_threshold: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The same as `forward_kernel`, without temporaries: faster where nothing compiles it."""
+    """The same as `forward_kernel`, written into the tensors that it returns.
+
+    With one temporary a step, 1 - spikes, it is faster where nothing compiles it.
+    """
     spikes = torch.empty_like(x, memory_format=torch.contiguous_format)
     v_seq = torch.empty_like(x, memory_format=torch.contiguous_format)
     v_seq[0] = x[0]
     for t in range(len(x)):
         if t > 0:
             v = torch.mul(v_seq[t - 1], decay, out=v_seq[t])
-            v.mul_(1 - spikes[t - 1]).add_(x[t])
+            v.mul_(1 - spikes[t - 1])
+            v.add_(x[t])
         torch.sub(v_seq[t], v_threshold, out=spikes[t]).gt_(0)
     return spikes, v_seq, v_seq[-1] * (1 - spikes[-1])
 
 
 def backward_kernel(
     v_seq: Tensor,
-    d_spikes: Tensor,
-    d_v_seq: Tensor | None,
-    d_v: Tensor | None,
+    g_spikes: Tensor,
+    g_v_seq: Tensor | None,
+    g_v: Tensor | None,
     decay: float,
     v_threshold: float,
     gamma: float,
@@ -63,38 +69,44 @@ def backward_kernel(
 ) -> Tensor:
     """Backpropagation through time: dL/dx from the gradients of what the forward kernels return.
 
-    With d_y for dL/dy, u[t] = v[t] - v_threshold, and g_k, g_v, g_r for the gradients that arrive
-    from outside at the spikes, at the potentials and at the potential after the last reset, the
-    adjoint equations run from the last step to the first::
+    g_spikes, g_v_seq and g_v are the gradients that arrive from outside: at the spikes, at the
+    potentials before the reset, and at the potential after the last reset; None is zero. With d_y
+    for dL/dy, and u[t] = v[t] - v_threshold, the adjoint equations run from the last step to the
+    first::
 
-        d_r[T]   = g_r
-        d_k[t]   = g_k[t] - d_r[t] * v[t]                  # the last term not for `detach_reset`
-        d_v[t]   = d_r[t] * (1 - k[t]) + d_k[t] * max(0, gamma - |u[t]|) / gamma**2 + g_v[t]
+        d_r[T-1] = g_v
+        d_k[t]   = g_spikes[t] - d_r[t] * v[t]             # the last term not for `detach_reset`
+        d_v[t]   = d_r[t] * (1 - k[t]) + d_k[t] * max(0, gamma - |u[t]|) / gamma**2 + g_v_seq[t]
         d_x[t]   = d_v[t]
         d_r[t-1] = decay * d_v[t]
 
     Spikes and surrogates are made again from `v_seq`, the one tensor that has to be kept.
     """
     d_x = []
-    d_reset = torch.zeros_like(v_seq[0]) if d_v is None else d_v
+    d_r = torch.zeros_like(v_seq[0]) if g_v is None else g_v
     for t in reversed(range(len(v_seq))):
         u = v_seq[t] - v_threshold
-        if detach_reset:
-            d_spike = d_spikes[t]
-        else:
-            d_spike = torch.addcmul(d_spikes[t], d_reset, v_seq[t], value=-1)
-        past_reset = d_reset.masked_fill(u > 0, 0)
-        height = u.abs_().neg_().add_(gamma).clamp(min=0)  # of the triangle; u is done with
-        d_potential = torch.addcmul(past_reset, height, d_spike, value=1 / gamma**2)
-        if d_v_seq is not None:
-            d_potential.add_(d_v_seq[t])
-        d_x.append(d_potential)
-        d_reset = d_potential * decay
+        d_k = g_spikes[t]
+        if not detach_reset:
+            d_k = torch.addcmul(d_k, d_r, v_seq[t], value=-1)
+        d_v = d_r.masked_fill(u > 0, 0)  # d_r * (1 - k) in one operation, without k as numbers
+        u.abs_()  # u itself is not needed any more: the triangle is made in its memory
+        u.neg_()  # -|u|
+        u.add_(gamma)  # gamma - |u|
+        height = u.clamp(min=0)  # max(0, gamma - |u|)
+        d_v = torch.addcmul(d_v, height, d_k, value=1 / gamma**2)
+        if g_v_seq is not None:
+            d_v.add_(g_v_seq[t])
+        d_x.append(d_v)
+        d_r = d_v * decay
     return torch.stack(d_x[::-1])
 
 
 class FusedLIF(torch.autograd.Function):
-    """Spikes, `v_seq` and `v` of a whole sequence; keeps `v_seq` alone for the backward pass."""
+    """Spikes, `v_seq` and `v` of a whole sequence; keeps `v_seq` alone for the backward pass.
+
+    It has neither a double backward nor a forward mode; `LIF(backend="reference")` has both.
+    """
 
     @staticmethod
     def forward(
@@ -130,21 +142,21 @@ class FusedLIF(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(
         ctx: Any,
-        d_spikes: Tensor | None,
-        d_v_seq: Tensor | None,
-        d_v: Tensor | None,
+        g_spikes: Tensor | None,
+        g_v_seq: Tensor | None,
+        g_v: Tensor | None,
     ) -> tuple[Tensor, None, None, None, None, None]:
         (v_seq,) = ctx.saved_tensors
-        if d_spikes is None:
-            d_spikes = torch.zeros_like(v_seq)
+        if g_spikes is None:
+            g_spikes = torch.zeros_like(v_seq)
         d_x = run_kernel(
             backward_kernel,
-            backward_kernel,
+            backward_kernel,  # uncompiled, too: it has no variant in place
             ctx.compiled,
             v_seq,
-            d_spikes,
-            d_v_seq,
-            d_v,
+            g_spikes,
+            g_v_seq,
+            g_v,
             ctx.decay,
             ctx.v_threshold,
             ctx.gamma,
@@ -158,13 +170,17 @@ class FusedLIF(torch.autograd.Function):
         return FusedLIF.apply(x, *settings), (1, 1, 0)
 
 
-# The types of devices on which compiling failed: it is tried once for each.
+# The types of devices, such as "cuda", on which compiling has failed in this process. `run_kernel`
+# adds to it, and does not try again there.
 failed_devices: set[str] = set()
 
 
 @functools.cache
 def compile_kernel(kernel: Callable) -> Callable:
-    """The kernel compiled for tensors of any size, once per process."""
+    """The kernel, to be compiled by torch at its first call, and anew for each new T or dtype.
+
+    The loop over T is unrolled; the other sizes are free. This wrapper is made once per process.
+    """
     return torch.compile(kernel, dynamic=True)
 
 
@@ -174,7 +190,8 @@ def run_kernel(kernel: Callable, eager: Callable, compiled: bool, x: Tensor, *re
     Warns once per type of device when no compiler does it there.
     """
     if torch.compiler.is_compiling() or is_transformed(x):
-        return kernel(x, *rest)  # part of a compiled model, or under vmap
+        # Part of a compiled model, or a backward pass inside torch.func.grad, under vmap or not.
+        return kernel(x, *rest)
     if compiled and x.device.type not in failed_devices:
         try:
             return compile_kernel(kernel)(x, *rest)

@@ -37,7 +37,8 @@ def lif_step(
             the gradient out of the reset.
         decay: leak factor in [0, 1]; 0.5 is tau = 2.0 in SpikingJelly, beta = 0.5 in snnTorch,
             tau = 0.5 in the published code.
-        v_threshold: firing threshold, in units of `v`.
+        v_threshold: firing threshold, in units of `v`. It is not checked: `LIF`, which asks for
+            > 0, checks it once.
         gamma: half-width of the surrogate, > 0, in units of `v`.
 
     Returns `(v, spike)`, the potential before the reset and the spikes, the shape of `x`. Raises
@@ -60,7 +61,8 @@ def lif_step(
 class LIF(nn.Module):
     """A layer of leaky integrate-and-fire neurons: `lif_step` over the first dimension of input.
 
-    Every call starts from rest, and takes currents `[T, N, *]`, T >= 1, to spikes `[T, N, *]`.
+    Every call starts from rest, and takes currents `[T, N, *]`, T >= 1, to spikes of that shape;
+    `[T]` is one neuron.
 
     Args:
         decay: leak factor in [0, 1], as in `lif_step`.
@@ -69,9 +71,10 @@ class LIF(nn.Module):
         detach_reset: keep the gradient out of the reset.
         store_v_seq: keep the potential of every step in `v_seq`.
         backend: "reference" is autograd through `lif_step`, bit for bit the published order of
-            operations. "eager" and "compiled" give the same spikes; their backward pass,
-            differentiable once, keeps a single tensor. "auto" is "compiled" to train on 2**18 or
-            more numbers (seconds per T; warns once if no compiler is there), else "eager".
+            operations. "eager" and "compiled" give the same spikes with a backward pass of their
+            own (no double backward, no forward mode; saves only `v_seq`). Compiling takes seconds
+            for each new T, and warns once if no compiler is there; half precision runs "eager".
+            "auto" is "compiled" to train on 2**18 or more numbers, else "eager".
 
     Attributes:
         v: the potential after the reset at the last step, `[N, *]`.
@@ -127,29 +130,32 @@ class LIF(nn.Module):
     def _run_reference(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Spikes, `v_seq` and `v` by autograd through `lif_step`."""
         v = torch.zeros_like(x[0])
-        reset = torch.zeros_like(x[0])  # the spikes of the step before, detached if asked for
+        reset_spike = torch.zeros_like(x[0])  # of the step before, detached if asked for
         spikes = []
         v_seq = []
         for x_t in x:  # [N, *]
             v, spike = lif_step(
                 x_t,
                 v,
-                reset,
+                reset_spike,
                 decay=self.decay,
                 v_threshold=self.v_threshold,
                 gamma=self.gamma,
             )
-            reset = spike.detach() if self.detach_reset else spike
+            reset_spike = spike.detach() if self.detach_reset else spike
             spikes.append(spike)
             v_seq.append(v)
-        # The order of these three is the order in which their gradients are added up.
-        v = v * (1 - reset)
+        # The last reset, then the stack of spikes, then that of potentials: autograd adds up their
+        # gradients in the reverse order of creation, and another order rounds differently.
+        v = v * (1 - reset_spike)
         return torch.stack(spikes), torch.stack(v_seq), v
 
     def _run_fused(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Spikes, `v_seq` and `v` by kernels over the whole sequence, compiled or not."""
         is_large_training = x.requires_grad and x.numel() >= COMPILE_FROM
         wanted = self.backend == "compiled" or (self.backend == "auto" and is_large_training)
+        # Compiled code keeps half precision in float32 between operations: other spikes than those
+        # of `lif_step`, which rounds after each.
         compiled = wanted and x.dtype in (torch.float32, torch.float64)
         return FusedLIF.apply(
             x,

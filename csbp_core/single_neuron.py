@@ -62,10 +62,12 @@ def train_single_neuron(
         loss = (out - target)**2  [+ chaotic_loss(h, z, I0, scale=1) for "csbp"]
         w <- w - lr dloss/dw,    b <- b - lr dloss/db,    z <- beta z
 
-    The order of operations is the published code's, so on one machine the float32 run equals it bit
-    for bit; as one of a batch too, up to 15 neurons (beyond, vectorised sigmoid and log round
-    differently, and chaos does the rest). An array is 1-d, and all arrays are of one length: that
-    many independent neurons are trained together.
+    The order of operations is the published code's: on one machine the float32 run equals it bit
+    for bit. So does each neuron of a batch of up to 15. In larger batches vectorised sigmoid and
+    log round differently, and chaos makes the difference large.
+
+    An array is 1-d, and all arrays are of one length: that many independent neurons are trained
+    together.
 
     Args:
         method: "bp", or "csbp" for the chaotic loss as well.
@@ -79,13 +81,14 @@ def train_single_neuron(
         x: the input, the same at every time step.
         target: the spike rate to learn.
         time_steps: number of simulated time steps, >= 1; 20 in the published code.
-        rate_steps: what the count of spikes is divided by, >= 1; 10 in the published code, whose
-            figures need that it is not `time_steps`.
+        rate_steps: what the count of spikes is divided by, >= 1; 10 in the published code. The
+            published figures come out only with 20 steps over 10.
         decay: leak factor in [0, 1], as in `lif_step`.
         v_threshold: firing threshold, > 0.
         gamma: half-width of the surrogate, > 0.
         dtype: floating point type of the training.
-        literal: take the published form of the chaotic loss; False takes the stable one.
+        literal: take the published form of the chaotic loss; False takes the stable one, which
+            never overflows: see `chaotic_loss`.
 
     Returns a `SingleNeuronRun` of what was recorded before each update. Raises ValueError for a
     value out of range. Source: the published document, Example 1 (doi:10.1093/nsr/nwae037).
@@ -122,7 +125,8 @@ def train_single_neuron(
     shape = _batch_shape(w0=w0, b0=b0, lr=lr, z=z, beta=beta, I0=I0)
     w = _parameter("w0", _float64(w0, shape), dtype)
     b = _parameter("b0", _float64(b0, shape), dtype)
-    # z, beta and I0 stay float64 and are cast last: 1 - I0 in float32 already differs.
+    # z, beta and I0 stay float64, and `chaotic_loss` casts z, I0 and 1 - I0 where they meet h:
+    # 1 - I0 taken in float32 is another number already.
     neuron = _Neuron(
         method=method,
         x=torch.tensor(x, dtype=dtype),
@@ -187,7 +191,9 @@ def _losses(w: Tensor, b: Tensor, z: Tensor, neuron: _Neuron) -> tuple[Tensor, T
     bp_loss = (rate - neuron.target) ** 2
     if neuron.method == "bp":
         return bp_loss, bp_loss
-    h = w * neuron.x + b  # after the spikes, as in the published code
+    # After the spikes, as in the published code: it adds to the gradients of w and b in that order,
+    # and a sum in another order rounds differently.
+    h = w * neuron.x + b
     chaos = chaotic_loss(h, z, neuron.I0, scale=1.0, reduction="none", literal=neuron.literal)
     return bp_loss, bp_loss + chaos
 
@@ -196,8 +202,8 @@ def _count_spikes(w: Tensor, b: Tensor, neuron: _Neuron) -> Tensor:
     """How often each neuron fires in `time_steps` steps from rest."""
     v = spike = count = torch.zeros_like(w)
     for _ in range(neuron.time_steps):
-        # The linear map anew at each step, and spikes added one after the other: gradients are
-        # summed in the order of these operations, and anything else departs within some epochs.
+        # The linear map anew at each step, and spikes added one after the other: the order of the
+        # operations is that of the sums in the gradients. Any other departs within some epochs.
         v, spike = lif_step(
             w * neuron.x + b,
             v,

@@ -17,8 +17,9 @@ def triangle(u: Tensor, gamma: float = 1.0) -> Tensor:
         forward   k = 1 where u > 0 strictly, else 0
         backward  dk/du := max(0, gamma - |u|) / gamma**2
 
-    The forward-mode derivative is zero, so that forward over reverse differentiates the real
-    update; double backward sends the surrogate through the spike twice. Works under vmap.
+    Under jvp a spike has derivative 0, so jvp of grad gives the true derivative of the update.
+    Differentiating the backward pass again does not: it applies the surrogate a second time. Works
+    under vmap.
 
     Args:
         u: potential minus threshold, any shape and floating dtype.
@@ -41,7 +42,7 @@ def triangle(u: Tensor, gamma: float = 1.0) -> Tensor:
 
 
 class _Spike(torch.autograd.Function):
-    """A Heaviside step with a surrogate for its derivative, which is all that a subclass gives.
+    """A Heaviside step; a subclass gives the derivative that the backward pass takes.
 
     To add a surrogate, write a subclass with `derivative`, and a public function that checks the
     width and returns `Subclass.apply(u, gamma)`, as `triangle` does.
@@ -79,6 +80,7 @@ class _Triangle(_Spike):
 
     @staticmethod
     def derivative(u: Tensor, gamma: float) -> Tensor:
+        # Not divided by gamma**2: the published code rounds in this way.
         return (1 / gamma) * (1 / gamma) * (gamma - u.abs()).clamp(min=0)
 
 

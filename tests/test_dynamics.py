@@ -151,7 +151,7 @@ def test_the_iteration_finds_the_exponents_of_the_logistic_map(monkeypatch, r, e
     def logistic(x, r, _):
         return r * x * (1 - x), r * (1 - 2 * x)
 
-    monkeypatch.setattr(kernels, "epoch", logistic)
+    monkeypatch.setattr(kernels, "step_and_slope", logistic)
     starts = np.linspace(0.11, 0.39, 9)
     iterate = kernels.iterate_exponents.py_func
     found = iterate(starts, np.full(9, r), None, transient=1000, steps=20000)

@@ -1,17 +1,25 @@
-"""Example 1 as an exact map, in plain scalar loops compiled by numba: one epoch of training is f.
+"""One spiking neuron in training, the published Example 1, as an exact map compiled by numba.
 
-With w = b and x = 1 the input current is s = 2 w. An epoch of CSBP, in which `Map` holds all that
-stays and z decays, is::
+The neuron has the input x = 1 at every time step, a weight w, a bias b and the target rate 0. It is
+trained from w = b, so that its input current is s = w + b = 2 w. One epoch of CSBP; the constants
+are in `Map`, z decays from epoch to epoch::
 
-    f(w; z) = w - lr (z (sigmoid(2 w) - I0) + G(w)),    z <- beta z
-    G = dL_bp/dw,    L_bp = (sum_t k_t / rate_steps)**2
+    f(w; z) = w - lr (z (sigmoid(s) - I0) + G(w)),    z <- beta z
+    G = dL_bp/ds at s = 2 w,    L_bp = (sum_t k_t / rate_steps)**2
     m_t = decay m_(t-1) (1 - k_(t-1)) + s,    k_t = [m_t > v_threshold]
     dk/dm := max(0, gamma - |m - v_threshold|) / gamma**2
 
-Every public function takes the settings of `Map` as keywords, computes in float64 and raises
-ValueError for a value out of range. No code is shared with `single_neuron`: each is the other's
-oracle. Exponents come from the true derivative of f, in which a spike has derivative zero; double
-backward is wrong here. Source: the published Example 1, doi:10.1093/nsr/nwae037.
+G is the gradient by w at fixed b, which with x = 1 is dL_bp/ds. The gradient by b is the same, so
+that w = b stays. The derivative df/dw, from which `slope` and the exponents come, is another one:
+it is taken along w = b, where s changes twice as fast as w. It is the true derivative of f, in
+which a spike has derivative zero. Double backward does not give it: that would send the surrogate
+through the spike a second time.
+
+Every public function takes the constants of `Map` as keywords, computes in float64 and raises
+ValueError for a value out of range. No code is shared with `csbp_core.train_single_neuron`: these
+are two independent implementations, tested against each other.
+
+Source: the published Example 1, doi:10.1093/nsr/nwae037.
 """
 
 from .bifurcation import Bifurcation, bifurcations

@@ -42,6 +42,6 @@ def checked_map(
 
 
 def flatten(*arrays: ArrayLike) -> tuple[list[np.ndarray], tuple[int, ...]]:
-    """The arrays, broadcast, as float64 of their own [n], and the shape they share."""
+    """The arrays, broadcast, each a fresh flat float64 copy [n], and the shape they share."""
     alike = np.broadcast_arrays(*arrays)
     return [np.array(array, dtype=float).ravel() for array in alike], alike[0].shape

@@ -1,8 +1,8 @@
 """Bifurcations: where in z the map's fixed point and the cycles that double off it change.
 
-Where none of a cycle's points is where BP acts, the map is that of the chaotic loss alone, which is
-smooth. There a cycle can be followed from z to z, and each event is the root of a condition on its
-points and its multiplier.
+Where BP is zero at every point of a cycle, the cycle is one of the chaotic loss alone, whose map is
+smooth. It can be followed from z to z, and each event is the root of a condition on its points and
+its multiplier.
 """
 
 import math
@@ -18,35 +18,38 @@ from .arguments import checked_map
 from .kernels import Map, find_cycle
 from .orbits import orbit_diagram
 
-# In units of z_c = 1 / (lr I0 (1 - I0)), where w* loses its stability: from below its first event,
-# w* being superstable at z_c / 2, to well above the cascade of doublings.
+# In units of z_c, where w* loses its stability. Scan from 0.4 z_c (the first event is at 0.5 z_c,
+# where w* is superstable) to 3 z_c, where the doublings are over.
 FIRST_Z = 0.4
 LAST_Z = 3.0
 STRIDE = 1e-4
 
+# Along the cascade each cycle lives over a range of z about 4.7 times shorter than the one before:
+# some 15 strides for period 32, three for period 64.
 LONGEST_PERIOD = 32
 
-# Conditions, by place: each is zero at an event of the cycle.
+# Indices into `_Branch._conditions`, each of which is zero at an event of the cycle.
 DOUBLING = 0  # multiplier + 1
 SUPERSTABLE = 1  # multiplier
 BORDERS = 2  # from here on: each point minus the lower border of BP, then minus the upper
 
-ROOT_TOLERANCE = 1e-14  # of z
+ROOT_TOLERANCE = 1e-14  # of z, absolute
 AT_BORDER = 1e-9  # a point this close to a border lies on it, not inside
 
 KICK = 1e-4  # off a cycle that has lost its stability
-TRANSIENT = 10**6  # epochs until the new cycle, which attracts slowly just above its birth
+TRANSIENT = 10**6  # epochs to reach the new cycle, which attracts slowly just above its birth
 
 
 class Bifurcation(NamedTuple):
     """An event of a cycle of the map.
 
     Attributes:
-        kind: "period doubling" (of the smaller period; at 1 w* becomes stable), "superstable"
-            (multiplier 0) or "border" (a point of the cycle meets the border of where BP acts).
-        period: of the cycle, in epochs.
+        kind: "period doubling" (multiplier -1), "superstable" (multiplier 0) or "border" (a point
+            of the cycle meets a border of where BP acts).
+        period: of the cycle, in epochs. For "period doubling" it is the one before the doubling: as
+            z falls through the event of period 1, w* becomes stable.
         z: strength of the chaotic loss at which it happens.
-        epoch: of the annealed run that passes this z; NaN where z does not decay.
+        epoch: at which the annealed run passes this z, fractional; NaN where z does not decay.
         border: the w that the point meets; None for the other kinds.
     """
 
@@ -81,10 +84,12 @@ def bifurcations(
 
     ::
 
-        w* = log(I0 / (1 - I0)) / 2,    multiplier of a cycle = product of df/dw over its points
+        w* = ln(I0 / (1 - I0)) / 2,    multiplier of a cycle = product of df/dw over its points
+        z_c = 1 / (lr I0 (1 - I0)),    where w* loses its stability
 
-    w* is followed upwards in z, and at each doubling the new cycle, up to period 32. The list ends
-    early where Newton's method loses the cycle. Cycles born otherwise are not in it.
+    w* is followed upwards in z, and from each doubling on the new cycle, up to period 32. The list
+    ends at 3 z_c, where the doublings are over, or where Newton's method loses the cycle. Cycles
+    born otherwise are not in it.
 
     Args:
         z: strength of the chaotic loss in the first epoch, > 0: only what lies below is returned.
@@ -98,9 +103,9 @@ def bifurcations(
         v_threshold: firing threshold, > 0.
         gamma: half-width of the surrogate's triangle, > 0, in units of the potential.
 
-    Returns `Bifurcation`s downwards in z, to 1e-9 of it, in the order in which the annealed run
-    meets them. Raises ValueError for a value out of range. Source: the published Example 1,
-    doi:10.1093/nsr/nwae037; z of its period doubling at period 1 is 1 / (lr I0 (1 - I0)).
+    Returns `Bifurcation`s sorted by falling z, the order in which the annealed run meets them; z is
+    accurate to 1e-9, relative. Raises ValueError for a value out of range. Source: the published
+    Example 1, doi:10.1093/nsr/nwae037; its period doubling of period 1 lies at z_c.
 
     Example:
         >>> for event in bifurcations(z=5.0):
@@ -123,7 +128,10 @@ def bifurcations(
                     kind, border = branch.kind_of(condition)
                     epoch = _epoch_of(root, z, beta)
                     found.append(Bifurcation(kind, branch.period, root, epoch, border))
-            branch.advance(roots.get(DOUBLING))
+            if DOUBLING in roots:
+                branch.double_period(roots[DOUBLING])
+            else:
+                branch.advance()
     return sorted(found, key=lambda event: -event.z)
 
 
@@ -133,8 +141,8 @@ class _Branch:
 
     bp: bool  # whether BP acts between the borders
     smooth: Map  # the map without BP
-    low: float  # below it no neuron fires
-    high: float  # above it every step's spike has a surrogate of zero
+    low: float  # up to this w the neuron does not fire
+    high: float  # from this w on every step fires, where the surrogate is zero
     z: float
     stride: float
     w: float  # a point of the cycle at z
@@ -144,6 +152,7 @@ class _Branch:
     def at_rest(cls, params: Map) -> Self:
         """The branch of the fixed point w*, below its first event."""
         z_c = _critical_z(params)
+        # The potential after all steps without a spike, per unit of current.
         current_gain = sum(params.decay**t for t in range(params.time_steps))
         return cls(
             bp=params.bp,
@@ -157,12 +166,12 @@ class _Branch:
         )
 
     def roots_ahead(self) -> dict[int, float]:
-        """Where within the next stride a condition becomes zero: z by the condition's place."""
+        """Where within the next stride conditions become zero: {index of the condition: z}."""
         end = self.z + self.stride
         changed = (self._conditions(self.z) < 0) != (self._conditions(end) < 0)
         return {
-            place: brentq(self._condition, self.z, end, args=(place,), xtol=ROOT_TOLERANCE)
-            for place in np.flatnonzero(changed).tolist()
+            condition: brentq(self._condition, self.z, end, args=(condition,), xtol=ROOT_TOLERANCE)
+            for condition in np.flatnonzero(changed).tolist()
         }
 
     def is_event(self, condition: int, z: float) -> bool:
@@ -182,16 +191,25 @@ class _Branch:
         is_lower = condition < BORDERS + self.period
         return "border", self.low if is_lower else self.high
 
-    def advance(self, doubling: float | None) -> None:
-        """Go on by a stride, or past a doubling to the new cycle, which attracts."""
-        if doubling is None:
-            self.z += self.stride
-        else:
-            self.z = doubling + self.stride
-            start = self.w + KICK
-            orbit = orbit_diagram(self.z, start, TRANSIENT, keep=1, **self.smooth._asdict())
-            self.w = orbit[0]
-            self.period *= 2
+    def advance(self) -> None:
+        """Go on by a stride, on the same cycle."""
+        self.z += self.stride
+        self._settle()
+
+    def double_period(self, z: float) -> None:
+        """Go on with the cycle of twice the period, which attracts, from a doubling at z.
+
+        Events of the new cycle within one stride of the doubling are not looked for.
+        """
+        self.z = z + self.stride
+        start = self.w + KICK
+        orbit = orbit_diagram(self.z, start, TRANSIENT, keep=1, **self.smooth._asdict())
+        self.w = orbit[0]
+        self.period *= 2
+        self._settle()
+
+    def _settle(self) -> None:
+        """Put w, which is near the cycle, on it."""
         points, _ = find_cycle(self.w, self.z, self.period, self.smooth)
         self.w = points[0]
 
@@ -201,8 +219,8 @@ class _Branch:
         stability = [multiplier + 1, multiplier]
         return np.concatenate([stability, points - self.low, points - self.high])
 
-    def _condition(self, z: float, place: int) -> float:
-        return self._conditions(z)[place]
+    def _condition(self, z: float, index: int) -> float:
+        return self._conditions(z)[index]
 
 
 def _critical_z(params: Map) -> float:

@@ -1,7 +1,7 @@
 """Everything that numba compiles: the scalar map, and the loops over many starts and epochs.
 
-It stands in one file because numba's cache on disk looks at the file of a kernel alone: a change to
-a function that a kernel elsewhere calls would go unnoticed.
+A cached kernel is compiled anew only if its own file changes, so everything that it calls must be
+in that file.
 """
 
 import math
@@ -11,25 +11,27 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit, prange
 
-# Independent orbits that a thread advances together: each waits for its own exp, so eight of them
-# hide each other's latency.
+# Independent orbits that a thread advances together. Within one orbit every epoch waits for the exp
+# of the epoch before; the other seven fill that wait.
 LANES = 8
 
-TINY = float(np.finfo(float).tiny)  # floor of |f'|: a superstable orbit has a finite exponent
+TINY = float(np.finfo(float).tiny)  # floor of |df/dw|: a superstable orbit has a finite exponent
 
-JUST_BELOW = 1 - 1e-12  # how close to firing a current may come and still be said never to fire
+# Factor of v_threshold (1 - decay), the current up to which the neuron never fires. Currents nearer
+# to it than this run the loop, which decides exactly.
+JUST_BELOW = 1 - 1e-12
 
 NEWTON_STEPS = 60
-NEWTON_TOLERANCE = 1e-13  # of a cycle's point, relative above 1
+NEWTON_TOLERANCE = 1e-13  # w is on a cycle where |f^period(w) - w| <= tolerance * max(1, |w|)
 
 
 class Map(NamedTuple):
-    """What an epoch of training does not change.
+    """The constants of the map: what an epoch of training does not change.
 
     Attributes:
         lr: step size, > 0.
         I0: what the chaotic loss pulls sigmoid(2 w) to, in (0, 1).
-        bp: whether the BP gradient acts beside the chaotic loss.
+        bp: whether the BP gradient G acts beside the chaotic loss.
         time_steps: number of simulated time steps, >= 1.
         rate_steps: what the count of spikes is divided by, >= 1.
         decay: leak factor, in [0, 1].
@@ -66,65 +68,82 @@ def jit(**options: Any) -> Callable[[Callable], Any]:
 
 @jit(inline="always")
 def bp_gradient(w: float, params: Map) -> tuple[float, float]:
-    """G(w), by the surrogate and with the reset's path, and its true derivative dG/dw.
+    """G(w) and its true derivative dG/dw, run forward in time with the potential m and spikes k.
 
-    G is run forward in time, by two kinds of derivatives of the potential m that are not the same:
+    Subscripts are derivatives: s by the current s = 2 w through the surrogate, where dk/dm is the
+    triangle h(m); w the true one by w, in which a spike has derivative zero; sw first the one, then
+    the other. All start from zero. From what the step before left comes::
 
-        u, k     derivatives by the current s through the surrogate: dm/ds, and dk/ds of a spike
-        dm       true derivative of m by w, in which a spike has derivative zero
-        du, dk   true derivatives of u and k by w
+        m_s  = 1 + decay (m_s (1 - k) - m k_s)
+        m_sw = decay (m_sw (1 - k) - m_w k_s - m k_sw)
+        m    = decay m (1 - k) + s
+        m_w  = decay m_w (1 - k) + 2
+
+    and from these, in the same step::
+
+        k    = [m > v_threshold]
+        k_s  = h(m) m_s
+        k_sw = h'(m) m_w m_s + h(m) m_sw
+
+    With the loss (count / rate_steps)**2, at the end::
+
+        G = dL_dcount sum_t k_s,    dG/dw = dL_dcount sum_t k_sw
     """
     current = 2 * w
     threshold = params.v_threshold
     decay = params.decay
+    # Without a spike m rises to current / (1 - decay) in infinitely many steps: a shortcut that is
+    # safe for any number of them. The exact border, in bifurcation.py, is the sum over time_steps.
     never_fires = current <= threshold * (1 - decay) * JUST_BELOW
-    surrogate_is_zero = current >= threshold + params.gamma  # at every step, and each of them fires
+    # From here on every step fires, with m = current, where the surrogate is zero.
+    surrogate_is_zero = current >= threshold + params.gamma
     if never_fires or surrogate_is_zero:
         return 0.0, 0.0
 
-    m = dm = u = du = k = dk = 0.0
-    sum_k = sum_dk = 0.0
+    m = m_w = m_s = m_sw = k_s = k_sw = 0.0
+    sum_k_s = sum_k_sw = 0.0
     fired = False
     count = 0
     for _ in range(params.time_steps):
-        if fired:  # the reset cuts m, but not u: the surrogate's gradient passes through it
-            u = 1 - decay * m * k
-            du = -decay * (dm * k + m * dk)
+        # m_s and m_sw come first: they need m and m_w of the step before.
+        if fired:  # m (1 - k) is zero; of its derivatives, those of 1 - k are left: -m k_s
+            m_s = 1 - decay * m * k_s
+            m_sw = -decay * (m_w * k_s + m * k_sw)
             m = current
-            dm = 2.0
+            m_w = 2.0
         else:
-            u = 1 + decay * (u - m * k)
-            du = decay * (du - dm * k - m * dk)
+            m_s = 1 + decay * (m_s - m * k_s)
+            m_sw = decay * (m_sw - m_w * k_s - m * k_sw)
             m = decay * m + current
-            dm = decay * dm + 2
+            m_w = decay * m_w + 2
         fired = m > threshold
         if fired:
             count += 1
-        surrogate = max(0.0, params.gamma - abs(m - threshold)) / params.gamma**2
+        surrogate = max(0.0, params.gamma - abs(m - threshold)) / params.gamma**2  # h(m)
         if surrogate == 0:
-            dsurrogate = 0.0
+            surrogate_w = 0.0
         elif fired:  # the falling side of the triangle
-            dsurrogate = -dm / params.gamma**2
+            surrogate_w = -m_w / params.gamma**2
         else:
-            dsurrogate = dm / params.gamma**2
-        k = surrogate * u
-        dk = dsurrogate * u + surrogate * du
-        sum_k += k
-        sum_dk += dk
-    outer = 2 * count / params.rate_steps**2  # dL_bp/d(sum of spikes)
-    return outer * sum_k, outer * sum_dk
+            surrogate_w = m_w / params.gamma**2
+        k_s = surrogate * m_s
+        k_sw = surrogate_w * m_s + surrogate * m_sw
+        sum_k_s += k_s
+        sum_k_sw += k_sw
+    dL_dcount = 2 * count / params.rate_steps**2
+    return dL_dcount * sum_k_s, dL_dcount * sum_k_sw
 
 
 @jit(inline="always")
-def epoch(w: float, z: float, params: Map) -> tuple[float, float]:
-    """f(w; z) and df/dw; what a caller does not use is not computed."""
+def step_and_slope(w: float, z: float, params: Map) -> tuple[float, float]:
+    """f(w; z) and df/dw; inlined, so that what a caller does not use is not computed."""
     gradient = 0.0
-    curvature = 0.0
-    s = 1 / (1 + math.exp(-2 * w))
+    gradient_w = 0.0
+    sigmoid = 1 / (1 + math.exp(-2 * w))
     if params.bp:
-        gradient, curvature = bp_gradient(w, params)
-    following = w - params.lr * (z * (s - params.I0) + gradient)
-    slope = 1 - params.lr * (2 * z * s * (1 - s) + curvature)
+        gradient, gradient_w = bp_gradient(w, params)
+    following = w - params.lr * (z * (sigmoid - params.I0) + gradient)
+    slope = 1 - params.lr * (2 * z * sigmoid * (1 - sigmoid) + gradient_w)
     return following, slope
 
 
@@ -142,7 +161,7 @@ def evaluate_step(w: np.ndarray, z: np.ndarray, params: Map) -> np.ndarray:
     """f at each pair of w and z [n]."""
     out = np.empty(len(w))
     for i in prange(len(w)):
-        out[i], _ = epoch(w[i], z[i], params)
+        out[i], _ = step_and_slope(w[i], z[i], params)
     return out
 
 
@@ -151,7 +170,7 @@ def evaluate_slope(w: np.ndarray, z: np.ndarray, params: Map) -> np.ndarray:
     """df/dw at each pair of w and z [n]."""
     out = np.empty(len(w))
     for i in prange(len(w)):
-        _, out[i] = epoch(w[i], z[i], params)
+        _, out[i] = step_and_slope(w[i], z[i], params)
     return out
 
 
@@ -165,9 +184,10 @@ def iterate_orbits(
     keep: int,
     noise: np.ndarray,
 ) -> np.ndarray:
-    """The orbits [n, keep] from each w0 and z0 [n], after a transient.
+    """The orbits [n, keep] from each w0 and z0 [n], after a transient: w before each epoch.
 
-    After each epoch z *= beta, and w *= 1 + noise [n, transient + keep]; an empty array is none.
+    After each epoch z *= beta, and w *= 1 + noise [n, transient + keep]; for no noise pass an array
+    of length 0.
     """
     orbits = np.empty((len(w0), keep))
     for block in prange((len(w0) + LANES - 1) // LANES):
@@ -179,7 +199,7 @@ def iterate_orbits(
             for i in range(lanes):
                 if t >= transient:
                     orbits[first + i, t - transient] = w[i]
-                w[i], _ = epoch(w[i], z[i], params)
+                w[i], _ = step_and_slope(w[i], z[i], params)
                 if len(noise) > 0:
                     w[i] *= 1 + noise[first + i, t]
                 z[i] *= beta
@@ -194,7 +214,7 @@ def iterate_exponents(
     transient: int,
     steps: int,
 ) -> np.ndarray:
-    """Means [n] of log |df/dw| over `steps` epochs after a transient, from each w0 and z [n]."""
+    """Means [n] of ln ``|df/dw|`` over `steps` epochs after a transient, from each w0 and z [n]."""
     exponents = np.zeros(len(w0))
     for block in prange((len(w0) + LANES - 1) // LANES):
         first = block * LANES
@@ -202,10 +222,10 @@ def iterate_exponents(
         w = w0[first : first + lanes].copy()
         for _ in range(transient):
             for i in range(lanes):
-                w[i], _ = epoch(w[i], z[first + i], params)
+                w[i], _ = step_and_slope(w[i], z[first + i], params)
         for _ in range(steps):
             for i in range(lanes):
-                w[i], slope = epoch(w[i], z[first + i], params)
+                w[i], slope = step_and_slope(w[i], z[first + i], params)
                 exponents[first + i] += math.log(max(abs(slope), TINY)) / steps
     return exponents
 
@@ -214,7 +234,8 @@ def iterate_exponents(
 def find_cycle(w: float, z: float, period: int, params: Map) -> tuple[np.ndarray, float]:
     """Points [period] and multiplier of the cycle near w, by Newton's method on f^period(w) - w.
 
-    Raises ArithmeticError where there is none.
+    Raises ArithmeticError where there is none: ZeroDivisionError, which is one, if the multiplier
+    becomes 1.
     """
     points = np.empty(period)
     for _ in range(NEWTON_STEPS):
@@ -222,9 +243,9 @@ def find_cycle(w: float, z: float, period: int, params: Map) -> tuple[np.ndarray
         multiplier = 1.0
         for i in range(period):
             points[i] = end
-            end, slope = epoch(end, z, params)
+            end, slope = step_and_slope(end, z, params)
             multiplier *= slope
         if abs(end - w) <= NEWTON_TOLERANCE * max(1.0, abs(w)):
             return points, multiplier
-        w -= (end - w) / (multiplier - 1)
+        w -= (end - w) / (multiplier - 1)  # the derivative of f^period(w) - w
     raise ArithmeticError("no cycle there")

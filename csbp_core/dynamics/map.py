@@ -22,11 +22,14 @@ def gradient(
     v_threshold: float = 1.0,
     gamma: float = 1.0,
 ) -> np.ndarray:
-    """The gradient of the BP loss by the surrogate, the reset's path included.
+    """The gradient of the BP loss at w = b by the surrogate, with the gradient through the reset.
 
     ::
 
-        G(w) = dL_bp/dw,    L_bp = (sum_t k_t / rate_steps)**2
+        G(w) = dL_bp/ds at s = 2 w,    L_bp = (sum_t k_t / rate_steps)**2
+
+    With x = 1 it is the gradient by w at fixed b, and that by b: s = w + b is the input current. It
+    is not the derivative of L_bp along w = b, which would be twice as large.
 
     Args:
         w: the weight, a number or an array of any shape.
@@ -110,11 +113,13 @@ def slope(
     v_threshold: float = 1.0,
     gamma: float = 1.0,
 ) -> np.ndarray:
-    """The true derivative of an epoch, df/dw, on the smooth pieces of f: spikes are held fixed.
+    """The true derivative of an epoch along w = b, df/dw.
 
     ::
 
-        df/dw = 1 - lr (2 z s (1 - s) + dG/dw),    s = sigmoid(2 w)
+        df/dw = 1 - lr (2 z sigma (1 - sigma) + dG/dw),    sigma = sigmoid(2 w)
+
+    Spikes are held fixed: where one appears or vanishes f jumps, and the jump is ignored.
 
     Args:
         w: the weight, a number or an array of any shape.

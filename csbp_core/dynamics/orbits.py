@@ -10,7 +10,7 @@ from ..checks import check
 from .arguments import checked_map, flatten
 from .kernels import TINY, evaluate_slope, iterate_exponents, iterate_orbits
 
-FROZEN = 1.0  # the factor of z per epoch
+FROZEN = 1.0  # the beta that keeps z
 NO_NOISE = np.empty((0, 0))
 
 
@@ -29,7 +29,7 @@ def orbit_diagram(
     v_threshold: float = 1.0,
     gamma: float = 1.0,
 ) -> np.ndarray:
-    """Orbits at frozen z, after a transient.
+    """Orbits at frozen z, after a transient: w before each epoch that is kept.
 
     ::
 
@@ -37,8 +37,8 @@ def orbit_diagram(
 
     Args:
         z: strength of the chaotic loss, > 0, a number or an array.
-        w0: weight to start from, a number or an array; `z` and `w0` broadcast, so that `z[:, None]`
-            takes several starts at each z.
+        w0: weight to start from, a number or an array; `z` and `w0` broadcast. For m starts at each
+            of n z take `z[:, None]` with `w0` `[m]`, which gives `[n, m, keep]`.
         transient: epochs that are not kept, >= 0.
         keep: epochs that are kept, >= 1.
         lr: step size, > 0.
@@ -86,7 +86,7 @@ def lyapunov(
 
     ::
 
-        lambda = mean of log |df/dw| over `steps` epochs
+        lambda = mean of ln |df/dw| over `steps` epochs
 
     Args:
         z: strength of the chaotic loss, > 0, a number or an array.
@@ -103,8 +103,9 @@ def lyapunov(
         gamma: half-width of the surrogate's triangle, > 0, in units of the potential.
 
     Returns float64 of the shape that `z` and `w0` have together, per epoch: below zero at rest and
-    on a cycle, above zero in chaos; finite for a superstable orbit, too. Raises ValueError for a
-    value out of range. Source: the published Example 1, doi:10.1093/nsr/nwae037.
+    on a cycle, above zero in chaos. ``|df/dw|`` is floored at the smallest normal float64, so that
+    a superstable orbit, too, has a finite exponent: about -708 at the lowest. Raises ValueError for
+    a value out of range. Source: the published Example 1, doi:10.1093/nsr/nwae037.
 
     Example:
         >>> (lyapunov([3.0, 7.5]) > 0).tolist()
@@ -142,14 +143,15 @@ def anneal(
 
         w <- f(w; z) (1 + noise N(0, 1)),    z <- beta z
 
-    A run's noise depends on `seed` and its place among the runs alone.
+    The noise of a run depends on `seed`, on `epochs` and on its place among the runs, and not on
+    how many runs come after it.
 
     Args:
         w0: weight to start from, a number or 1-d.
         z: strength of the chaotic loss in the first epoch, > 0, a number or 1-d, as long as `w0`.
         beta: factor of `z` per epoch, in (0, 1].
         epochs: length of the run, >= 1.
-        noise: size of the kicks, relative to w, >= 0; rounding in float32 is of the size 2**-24.
+        noise: size of the kicks, relative to w, >= 0; 2**-24 imitates the rounding of float32.
         seed: of the noise, >= 0.
         lr: step size, > 0.
         I0: what the chaotic loss pulls sigmoid(2 w) to, in (0, 1).
@@ -160,8 +162,9 @@ def anneal(
         v_threshold: firing threshold, > 0.
         gamma: half-width of the surrogate's triangle, > 0, in units of the potential.
 
-    Returns float64 `[epochs, n]`, the weight before each epoch. Raises ValueError for a value out
-    of range. Source: the published Example 1, doi:10.1093/nsr/nwae037.
+    Returns float64 `[epochs, n]`, the weight before each epoch; numbers as `w0` and `z` give n = 1.
+    Raises ValueError for a value out of range. Source: the published Example 1,
+    doi:10.1093/nsr/nwae037.
 
     Example:
         >>> anneal([0.5, 0.6], epochs=3).shape
@@ -184,6 +187,7 @@ def anneal(
     (w0, z), (runs,) = flatten(np.atleast_1d(w0), z)
     kicks = NO_NOISE
     if noise > 0:
+        # Drawn run by run, so that further runs leave the noise of the first ones as it is.
         kicks = noise * np.random.default_rng(seed).standard_normal((runs, epochs))
     params = checked_map(lr, I0, bp, time_steps, rate_steps, decay, v_threshold, gamma)
     return iterate_orbits(w0, z, params, float(beta), 0, int(epochs), kicks).T
@@ -205,11 +209,11 @@ def finite_time_lyapunov(
     v_threshold: float = 1.0,
     gamma: float = 1.0,
 ) -> np.ndarray:
-    """The exponent along an annealed run, over the epochs that lie just behind.
+    """The Lyapunov exponent along an annealed run, over a trailing window.
 
     ::
 
-        lambda_t = mean of log |df/dw| over the last `window` epochs, up to t
+        lambda_t = mean of ln |df/dw| over the `window` epochs that end with t
 
     Args:
         w0: weight to start from.
@@ -226,8 +230,9 @@ def finite_time_lyapunov(
         v_threshold: firing threshold, > 0.
         gamma: half-width of the surrogate's triangle, > 0, in units of the potential.
 
-    Returns float64 `[epochs]`, NaN before the first full window. Raises ValueError for a value out
-    of range. Source: the published Example 1, doi:10.1093/nsr/nwae037.
+    Returns float64 `[epochs]`, NaN before the first full window, ``|df/dw|`` floored as in
+    `lyapunov`. Raises ValueError for a value out of range. Source: the published Example 1,
+    doi:10.1093/nsr/nwae037.
 
     Example:
         >>> exponents = finite_time_lyapunov(0.5, epochs=2000, window=100)
