@@ -52,7 +52,10 @@ class _Spike(torch.autograd.Function):
 
     @staticmethod
     def derivative(u: Tensor, gamma: float) -> Tensor:
-        """What the backward pass takes for dk/du at potential minus threshold u; the shape of u."""
+        """What the backward pass takes for dk/du at potential minus threshold u.
+
+        Of the shape and dtype of u: a mask times a number would be float32.
+        """
         raise NotImplementedError
 
     @staticmethod

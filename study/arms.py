@@ -146,7 +146,7 @@ class Arm:
         pull: what it adds to the loss, of S networks at once: (layer, z) -> tensor, whose mean over
             each hidden layer is added. z is `[S]` and float64; the tensor has the dtype and shape
             of what is pulled, `[S, T, N, *]` for currents (`[S, 1, N, *]` in the first layer of a
-            static input) and `[S, N, *]` for potentials. None adds nothing.
+            static input), `[S, N, *]` for potentials or a mean over time. None adds nothing.
         replace_gradient: what the optimizer gets in place of the gradient of `pull`:
             (gradients, seeds, step) -> gradients. None is that gradient itself.
         needs: the arms whose cells must be there first.
