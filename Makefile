@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 NOTEBOOKS := $(basename $(notdir $(wildcard notebooks/*.ipynb)))
 
-.PHONY: figures test lab notebooks bench study clean $(NOTEBOOKS)
+.PHONY: figures test venv lab notebooks bench study clean $(NOTEBOOKS)
 
 figures: $(READY)  ## every notebook on all cores, figures and numbers into images/
 	$(BIN)/csbp-run all -p output_dir images
@@ -17,6 +17,8 @@ test: $(READY)  ## lint, types, unit tests, doctests, and every stored notebook 
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy csbp_core csbp_notebooks study examples
 	$(BIN)/pytest -n auto --dist loadfile --nbval --nbval-current-env --nbval-cell-timeout=300
+
+venv: $(READY)  ## what all others need and make for themselves
 
 lab: $(READY)  ## open the notebooks
 	$(BIN)/jupyter lab notebooks
