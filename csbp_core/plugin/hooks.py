@@ -51,7 +51,9 @@ def _first(values: Any) -> Any:
     return values[0] if isinstance(values, tuple | list) and values else values
 
 
-# What `attach(read=...)` takes by name; a function of one's own needs no entry.
+# What `attach(read=...)` takes by name; a function of one's own needs no entry. To tell a spiking
+# neuron from an integrator look for its surrogate gradient (`surrogate_function` in SpikingJelly,
+# `spike_grad` in snnTorch, `p.method` in norse): both have potentials and states.
 READERS: dict[str, Reader] = {
     "output": read_output,
     "input": read_input,
