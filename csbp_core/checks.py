@@ -1,5 +1,6 @@
 """Bad input gets one line: the parameter's name, its value and what is allowed."""
 
+import functools
 from collections.abc import Iterable
 from typing import Any
 
@@ -71,7 +72,7 @@ def check_choice(name: str, value: Any, choices: Iterable) -> None:
         ValueError: reduction = 'max': must be one of mean, sum
     """
     choices = tuple(choices)
-    types = tuple(type(choice) for choice in choices)
+    types = tuple(map(type, choices))
     if not isinstance(value, types) or value not in choices:
         names = ", ".join(str(choice) for choice in choices)
         raise ValueError(f"{name} = {value!r}: must be one of {names}")
@@ -99,10 +100,17 @@ def _as_array(value: Any) -> np.ndarray:
 
 def _inside(numbers: Any, allowed: str) -> Any:
     """Which of the numbers, or whether the number, lies in an interval, "(0, 1]"; NaN in none."""
-    low, high = (float(end) for end in allowed[1:-1].split(","))
+    low, high = _ends(allowed)
     inside = (low < numbers) & (numbers < high)
-    if allowed.startswith("["):
+    if allowed[0] == "[":
         inside |= numbers == low
-    if allowed.endswith("]"):
+    if allowed[-1] == "]":
         inside |= numbers == high
     return inside
+
+
+@functools.cache
+def _ends(allowed: str) -> tuple[float, float]:
+    """The ends of an interval that is written "(0, 1]"."""
+    low, high = allowed[1:-1].split(",")
+    return float(low), float(high)
