@@ -1,5 +1,7 @@
 """Chaotic spiking back-propagation (CSBP): the neuron, its surrogate gradient, the chaotic loss.
 
+::
+
     from csbp_core import ChaoticLoss
 
     chaos = ChaoticLoss(z=10, beta=0.98).attach(model, ["conv1", "fc1"])

@@ -18,10 +18,10 @@ from .torch_private import is_transformed
 
 
 def forward_kernel(x: Tensor, decay: float, v_threshold: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Run currents [T, N, *] through the neurons, rounding as `lif_step` does.
+    """Run currents `[T, N, *]` through the neurons, rounding as `lif_step` does.
 
-    Returns the spikes and the potentials before the reset, [T, N, *], and the potential after the
-    last reset, [N, *].
+    Returns the spikes and the potentials before the reset, `[T, N, *]`, and the potential after
+    the last reset, `[N, *]`.
     """
     v = torch.zeros_like(x[0])
     spike = torch.zeros_like(x[0])

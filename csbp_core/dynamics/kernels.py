@@ -186,8 +186,8 @@ def iterate_orbits(
 ) -> np.ndarray:
     """The orbits [n, keep] from each w0 and z0 [n], after a transient: w before each epoch.
 
-    After each epoch z *= beta, and w *= 1 + noise [n, transient + keep]; for no noise pass an array
-    of length 0.
+    After each epoch ``z *= beta``, and ``w *= 1 + noise`` with noise [n, transient + keep]; for no
+    noise pass an array of length 0.
     """
     orbits = np.empty((len(w0), keep))
     for block in prange((len(w0) + LANES - 1) // LANES):

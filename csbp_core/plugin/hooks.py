@@ -64,10 +64,11 @@ READERS: dict[str, Reader] = {
 class Record(NamedTuple):
     """What one run of a layer leaves behind.
 
-    h: what the chaotic loss is taken of.
-    version: how often h had been written to in place when the layer had run; None in a compiled
-        model, which does not tell.
-    inputs: what a linear layer was given, for its critical z; None for other layers.
+    Attributes:
+        h: what the chaotic loss is taken of.
+        version: how often h had been written to in place when the layer had run; None in a compiled
+            model, which does not tell.
+        inputs: what a linear layer was given, for its critical z; None for other layers.
     """
 
     h: Tensor
