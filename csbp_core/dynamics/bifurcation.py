@@ -103,8 +103,8 @@ def bifurcations(
         v_threshold: firing threshold, > 0.
         gamma: half-width of the surrogate's triangle, > 0, in units of the potential.
 
-    Returns a `Bifurcation` for each, by falling z, the order in which the annealed run meets them; z
-    is accurate to 1e-9, relative. Raises ValueError for a value out of range. Source: the published
+    Returns a `Bifurcation` for each, by falling z, the order in which the annealed run meets them;
+    z is accurate to 1e-9, relative. Raises ValueError for a value out of range. Source: the published
     Example 1, doi:10.1093/nsr/nwae037; its period doubling of period 1 lies at z_c.
 
     Example:
