@@ -104,8 +104,10 @@ def bifurcations(
         gamma: half-width of the surrogate's triangle, > 0, in units of the potential.
 
     Returns a `Bifurcation` for each, by falling z, the order in which the annealed run meets them;
-    z is accurate to 1e-9, relative. Raises ValueError for a value out of range. Source: the published
-    Example 1, doi:10.1093/nsr/nwae037; its period doubling of period 1 lies at z_c.
+    z is accurate to 1e-9, relative. Raises ValueError for a value out of range.
+
+    Source: the published Example 1, doi:10.1093/nsr/nwae037; its period doubling of period 1 lies
+    at z_c.
 
     Example:
         >>> for event in bifurcations(z=5.0):
