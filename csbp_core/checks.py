@@ -31,7 +31,8 @@ def check(
             refused.
 
     Raises ValueError, one line, for a number outside, NaN, text, a boolean or None; of an array it
-    names the first element that is outside.
+    names the first element that is outside. So it does for a tensor that requires a gradient: as a
+    setting it would be read once, and never trained.
 
     Example:
         >>> check("beta", 0.5, "(0, 1]")
@@ -43,6 +44,7 @@ def check(
     must = f"must be {kind} in {allowed}"
     if _is_plain(value, integer) and _inside(value, allowed):
         return  # the usual case, without NumPy: a small step makes several checks
+    _refuse_trainable(name, value, must)
     numbers = _as_array(value)
     is_many = numbers.ndim > 0
     if numbers.dtype.kind not in DTYPE_KINDS[kind] or (is_many and not array):
@@ -78,11 +80,35 @@ def check_choice(name: str, value: Any, choices: Iterable) -> None:
         raise ValueError(f"{name} = {value!r}: must be one of {names}")
 
 
+def check_flag(name: str, value: Any) -> None:
+    """Refuse anything but True and False, such as the text "False", which counts as true.
+
+    Args:
+        name: the parameter's name, for the message.
+        value: what was given; NumPy's booleans will do.
+
+    Raises ValueError, one line.
+
+    Example:
+        >>> check_flag("literal", "false")
+        Traceback (most recent call last):
+        ValueError: literal = 'false': must be True or False
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name} = {value!r}: must be True or False")
+
+
 def _is_plain(value: Any, integer: bool) -> bool:
     """Whether a value is a number of Python's own, of the kind that is wanted."""
     if type(value) is int:  # a bool is an int, too, but not of this type
         return abs(value) <= LARGEST_INTEGER
     return type(value) is float and not integer
+
+
+def _refuse_trainable(name: str, value: Any, must: str) -> None:
+    """Refuse a tensor that is meant to be trained: as a setting it would stay as it is."""
+    if getattr(value, "requires_grad", False):
+        raise ValueError(f"{name} requires a gradient: {must}, which is not trained")
 
 
 def _as_array(value: Any) -> np.ndarray:

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .torch_private import is_transformed
+from .surrogate import triangle
+from .torch_private import has_outer_gradient, is_transformed
 
 
 def forward_kernel(x: Tensor, decay: float, v_threshold: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -102,10 +103,44 @@ def backward_kernel(
     return torch.stack(d_x[::-1])
 
 
+def differentiable_backward_kernel(
+    v_seq: Tensor,
+    g_spikes: Tensor,
+    g_v_seq: Tensor | None,
+    g_v: Tensor | None,
+    decay: float,
+    v_threshold: float,
+    gamma: float,
+    detach_reset: bool,
+) -> Tensor:
+    """`backward_kernel`, rounding as it does, for a derivative of the gradient.
+
+    It is what autograd derives from `lif_step`, second derivatives included: there the spike of
+    the reset and the surrogate depend on the potential, too.
+    """
+    d_x = []
+    d_r = torch.zeros_like(v_seq[0]) if g_v is None else g_v
+    for t in reversed(range(len(v_seq))):
+        u = v_seq[t] - v_threshold
+        reset = triangle(u, gamma)
+        d_k = g_spikes[t]
+        if detach_reset:
+            reset = reset.detach()
+        else:
+            d_k = torch.addcmul(d_k, d_r, v_seq[t], value=-1)
+        height = (gamma - u.abs()).clamp(min=0)
+        d_v = torch.addcmul(d_r * (1 - reset), height, d_k, value=1 / gamma**2)
+        if g_v_seq is not None:
+            d_v = d_v + g_v_seq[t]
+        d_x.append(d_v)
+        d_r = d_v * decay
+    return torch.stack(d_x[::-1])
+
+
 class FusedLIF(torch.autograd.Function):
     """Spikes, `v_seq` and `v` of a whole sequence; keeps `v_seq` alone for the backward pass.
 
-    It has neither a double backward nor a forward mode; `LIF(backend="reference")` has both.
+    It has no forward mode; `LIF(backend="reference")` has one.
     """
 
     @staticmethod
@@ -139,7 +174,6 @@ class FusedLIF(torch.autograd.Function):
         ctx.save_for_backward(v_seq)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(
         ctx: Any,
         g_spikes: Tensor | None,
@@ -149,25 +183,48 @@ class FusedLIF(torch.autograd.Function):
         (v_seq,) = ctx.saved_tensors
         if g_spikes is None:
             g_spikes = torch.zeros_like(v_seq)
-        d_x = run_kernel(
-            backward_kernel,
-            backward_kernel,  # uncompiled, too: it has no variant in place
-            ctx.compiled,
-            v_seq,
-            g_spikes,
-            g_v_seq,
-            g_v,
-            ctx.decay,
-            ctx.v_threshold,
-            ctx.gamma,
-            ctx.detach_reset,
-        )
+        gradients = (g_spikes, g_v_seq, g_v)
+        settings = (ctx.decay, ctx.v_threshold, ctx.gamma, ctx.detach_reset)
+        if wants_second_derivative(v_seq, *gradients):
+            d_x = differentiable_backward_kernel(v_seq, *gradients, *settings)
+        else:
+            with torch.no_grad():
+                d_x = run_kernel(
+                    backward_kernel,
+                    backward_kernel,  # uncompiled, too: it has no variant in place
+                    ctx.compiled,
+                    v_seq,
+                    *gradients,
+                    *settings,
+                )
         return d_x, None, None, None, None, None
 
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple, x: Tensor, *settings: Any) -> tuple:
+    @classmethod  # torch calls it as it calls a static method
+    def vmap(cls, info: Any, in_dims: tuple, x: Tensor, *settings: Any) -> tuple:  # type: ignore[override]
         x = x.movedim(in_dims[0], 1)  # [T, batch, N, *]: neurons are independent of each other
-        return FusedLIF.apply(x, *settings), (1, 1, 0)
+        return cls.apply(x, *settings), (1, 1, 0)
+
+
+class FusedLIFOutsideCompile(FusedLIF):
+    """The same, which in forward mode says what to do. torch.compile takes no function with a jvp.
+
+    So torch.func.hessian, which is forward over reverse, ends here.
+    """
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        raise NotImplementedError('LIF has no forward mode: use LIF(backend="reference")')
+
+
+def wants_second_derivative(*tensors: Tensor | None) -> bool:
+    """Whether a backward pass with these tensors may itself be differentiated.
+
+    torch.func.grad always runs its backward pass as if it were to be; what tells is whether
+    anything outside of it records a graph.
+    """
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+        return False
+    return any(t is not None and has_outer_gradient(t) for t in tensors)
 
 
 # The types of devices, such as "cuda", on which compiling has failed in this process. `run_kernel`

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .checks import check, check_choice
+from .checks import check, check_choice, check_flag
 from .stability import (  # for scripts that still import them from here
     critical_z as critical_z,
     largest_eigenvalue as largest_eigenvalue,
@@ -36,18 +36,19 @@ def chaotic_loss(
     Args:
         h: output or membrane potential, any shape, floating point. Half precision is computed and
             returned in float32.
-        z: strength, >= 0: a number, or a tensor that broadcasts with `h`. Keep a tensor float64: it
-            is cast last, which keeps 1 - I0 exact. Its values are not checked, which would wait for
-            a GPU and break vmap.
+        z: strength, >= 0: a number, or a tensor that broadcasts to the shape of `h`. Keep a tensor
+            float64: it is cast last, which keeps 1 - I0 exact. Its values are not checked, which
+            would wait for a GPU and break vmap.
         I0: the value that s is pulled to, in (0, 1); a number, or a tensor as for `z`.
         scale: the divisor of `h`, > 0: 10 in deep networks, 1 in the single neuron.
         reduction: "mean", "sum" (the published document) or "none".
         literal: whether to compute the published expression, bit for bit. In float32 that is
             infinite or NaN from h / scale = 16.64 on; the stable form, which is the default, never.
 
-    Returns a scalar, or for "none" a tensor, of the shape of `h` broadcast with `z` and `I0`.
+    Returns a scalar, or for "none" a tensor of the shape of `h`.
 
-    Raises ValueError for a value out of range, or an `h` that is empty or not floating point.
+    Raises ValueError for a value out of range, an `h` that is empty or not floating point, or a
+    tensor `z` or `I0` of a shape that `h` would have to be repeated for.
 
     Source: Wang, Tao and Chen 2024, doi:10.1093/nsr/nwae037.
 
@@ -63,12 +64,25 @@ def chaotic_loss(
     if not isinstance(I0, Tensor):
         check("I0", I0, "(0, 1)")
     check_choice("reduction", reduction, ("mean", "sum", "none"))
+    check_flag("literal", literal)
     if not isinstance(h, Tensor) or not h.is_floating_point() or h.numel() == 0:
         given = f"{h.dtype} {tuple(h.shape)}" if isinstance(h, Tensor) else type(h).__name__
         raise ValueError(f"h = {given}: must be a floating point tensor that is not empty")
+    _refuse_larger_shape("z", z, h)
+    _refuse_larger_shape("I0", I0, h)
     if literal:
         return _literal_chaotic_loss(h, z, I0, scale, reduction)
     return stable_chaotic_loss(h, z, I0, scale, reduction)
+
+
+def _refuse_larger_shape(name: str, value: Any, h: Tensor) -> None:
+    """Refuse a tensor that h would have to be repeated for: the loss would be of another h."""
+    if not isinstance(value, Tensor):
+        return
+    shape = tuple(value.shape)
+    sizes = zip(reversed(shape), reversed(h.shape), strict=False)
+    if len(shape) > h.dim() or any(size not in (1, size_of_h) for size, size_of_h in sizes):
+        raise ValueError(f"{name} has shape {shape}: must broadcast to that of h, {tuple(h.shape)}")
 
 
 def stable_chaotic_loss(

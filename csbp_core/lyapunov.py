@@ -10,6 +10,8 @@ never linearised, so surrogate gradients do not mislead the exponent.
 from __future__ import annotations
 
 import copy
+import inspect
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Self
@@ -21,7 +23,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from tqdm import tqdm
 
-from .checks import check
+from .checks import check, check_flag
+
+# A twin that is off its distance by more than this share of it has been rounded away.
+ROUNDED_AWAY = 0.5
 
 TINY = float(np.finfo(float).tiny)  # the distance that two equal states count as
 
@@ -59,21 +64,23 @@ def largest_lyapunov(
         d0: the distance before each step, > 0, as a multiple of the norm of what is displaced,
             taken once at the start (or as it is, if that norm is zero); or an array, with a twin
             for each. Distances are Euclidean, over all floating point numbers carried.
-            A large distance flips spikes in the twin, a small one is lost in float32: use float64
-            and about 1e-9.
+            A large distance flips spikes in the twin, a small one is lost in float32 (which is
+            warned of): use float64 and about 1e-9.
         rows: whether the first dimension of every tensor counts R independent systems, each with a
             distance of its own.
         seed: of the direction in which twins start, an integer >= 0.
         displace: for a state of tensors, how many of the floating point ones start displaced,
             counted from the first; None for all. Leave out what a displacement could make
-            negative, such as Adam's second moments. Of a model it is always the parameters alone.
+            negative, such as Adam's second moments. Of a model it is always the parameters alone,
+            and this must be None.
 
     Returns an array `[steps, *d0.shape]`, for `rows` `[steps, *d0.shape, R]`. Where twin and
     training become equal the distance counts as 2.2e-308, about -700 in the logarithm, and the twin
     starts again in another direction. A row that overflows is NaN from there on.
 
-    Raises ValueError for a value out of range, for displaced tensors that are not finite, or
-    without `rows` for a distance that is not finite any more.
+    Raises ValueError for a value out of range, for an optimizer that holds other parameters than
+    the model's or needs a closure, for displaced tensors that are not finite, or without `rows` for
+    a distance that is not finite any more.
 
     Example:
         The logistic map at r = 4, whose exponent is ln 2:
@@ -103,6 +110,7 @@ def largest_lyapunov(
     check("steps", steps, "[1, inf)", integer=True)
     check("d0", d0, "(0, inf)", array=True)
     check("seed", seed, "[0, inf)", integer=True)
+    check_flag("rows", rows)
     reference = _as_system(step, state, rows, displace)
     start = reference.displaceable()  # [rows, numbers]
     check("state", start, "(-inf, inf)", array=True)
@@ -123,6 +131,7 @@ def _measure_growth(reference: _System, d: Tensor, direction: Tensor, steps: int
     numbers = reference.vector().shape[1]
     growth = np.empty((steps, *d.shape))
     separation = d.new_zeros(*d.shape, numbers)  # [twins, rows, numbers]
+    has_warned = False
     for n in tqdm(range(steps), desc="exponent", disable=None, leave=False):
         # All have met before the first step, and a twin may meet the reference again later: it
         # leaves in the random direction, rolled so that it is not the one that has just collapsed.
@@ -133,6 +142,8 @@ def _measure_growth(reference: _System, d: Tensor, direction: Tensor, steps: int
         separation = separation * (d / separation.norm(dim=2)).unsqueeze(2)
         for twin, displacement in zip(twins, separation, strict=True):
             twin.move_to(reference, displacement)
+        if not has_warned:
+            has_warned = _warn_if_rounded_away(reference, twins, d)
         # evolve: twins on a fork of the random numbers, so that all see the same ones, and the
         # reference last, so that the generators end where training alone would leave them
         for twin in reversed(twins):
@@ -140,13 +151,30 @@ def _measure_growth(reference: _System, d: Tensor, direction: Tensor, steps: int
                 twin.step(n)
         reference.step(n)
         # measure
-        separation = torch.stack([twin.vector() for twin in twins]) - reference.vector()
+        separation = _separation(reference, twins)
         distance = separation.norm(dim=2)
         growth[n] = (distance.clamp_min(TINY) / d).log().cpu()
         if not reference.rows:  # else the other rows go on
             only_row = distance[:, 0]
             check(f"distance after step {n}", only_row, "[0, inf)", array=True)
     return growth
+
+
+def _separation(reference: _System, twins: Sequence[_System]) -> Tensor:
+    """What parts the twins from the reference: [twins, rows, numbers]."""
+    return torch.stack([twin.vector() for twin in twins]) - reference.vector()
+
+
+def _warn_if_rounded_away(reference: _System, twins: Sequence[_System], d: Tensor) -> bool:
+    """Warn if twins, just put to their distances d [twins, rows], are not there."""
+    placed = _separation(reference, twins).norm(dim=2)
+    is_off = ((placed - d).abs() > ROUNDED_AWAY * d).any()
+    if is_off:
+        warnings.warn(
+            "the distance d0 is lost in rounding: take a larger one, or a training in float64",
+            stacklevel=4,
+        )
+    return bool(is_off)
 
 
 class _System(ABC):
@@ -262,8 +290,39 @@ def _as_system(step: Any, state: Any, rows: bool, displace: int | None) -> _Syst
     """The adapter for what `largest_lyapunov` was given."""
     if isinstance(state[0], nn.Module):
         model, optimizer = state
+        if displace is not None:
+            raise ValueError(
+                f"displace = {displace!r}: is for a state of tensors; of a model it is the "
+                "parameters that start displaced"
+            )
+        _refuse_optimizer(optimizer, model)
         return _ModelSystem(step, model, optimizer, rows)
+    if not all(isinstance(t, Tensor) for t in state):
+        raise ValueError("state must be a list of tensors, or (model, optimizer)")
+    floating = sum(t.is_floating_point() for t in state)
+    if floating == 0:
+        raise ValueError("state has no floating point tensor, whose distance could grow")
+    if displace is not None:
+        check("displace", displace, f"[1, {floating}]", integer=True)
     return _TensorSystem(step, state, rows, displace)
+
+
+def _refuse_optimizer(optimizer: Any, model: nn.Module) -> None:
+    """Refuse what is no optimizer of this model, or cannot step after a backward pass."""
+    if not isinstance(optimizer, Optimizer):
+        raise ValueError(f"optimizer = {type(optimizer).__name__}: must be one of torch.optim")
+    parameters = {id(p) for p in model.parameters()}
+    held = [p for group in optimizer.param_groups for p in group["params"]]
+    if not all(id(p) in parameters for p in held):
+        raise ValueError(
+            "the optimizer holds parameters that the model does not have: both must come together"
+        )
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
+        raise ValueError(
+            f"the step of {type(optimizer).__name__} needs a closure: write the training as a step "
+            "function on tensors"
+        )
 
 
 def _random_direction(start: Tensor, seed: int) -> Tensor:

@@ -5,8 +5,8 @@ import inspect
 import torch
 from torch import Tensor, nn
 
-from .checks import check, check_choice
-from .lif_kernels import FusedLIF
+from .checks import check, check_choice, check_flag
+from .lif_kernels import FusedLIF, FusedLIFOutsideCompile
 from .surrogate import triangle
 
 # "auto" compiles from this size of input on: below, compiling takes longer than it saves.
@@ -72,7 +72,7 @@ class LIF(nn.Module):
         store_v_seq: keep the potential of every step in `v_seq`.
         backend: "reference" is autograd through `lif_step`, bit for bit the published order of
             operations. "eager" and "compiled" give the same spikes with a backward pass of their
-            own (no double backward, no forward mode; saves only `v_seq`). Compiling takes seconds
+            own (no forward mode; saves only `v_seq`). Compiling takes seconds
             for each new T, and warns once if no compiler is there; half precision runs "eager".
             "auto" is "compiled" to train on 2**18 or more numbers, else "eager".
 
@@ -109,15 +109,19 @@ class LIF(nn.Module):
         check("decay", decay, "[0, 1]")
         check("v_threshold", v_threshold, "(0, inf)")
         check("gamma", gamma, "(0, inf)")
+        check_flag("detach_reset", detach_reset)
+        check_flag("store_v_seq", store_v_seq)
         check_choice("backend", backend, BACKENDS)
         self.decay = float(decay)
         self.v_threshold = float(v_threshold)
         self.gamma = float(gamma)
-        self.detach_reset = detach_reset
-        self.store_v_seq = store_v_seq
+        self.detach_reset = bool(detach_reset)
+        self.store_v_seq = bool(store_v_seq)
         self.backend = backend
 
     def forward(self, x: Tensor) -> Tensor:
+        if not isinstance(x, Tensor):
+            raise ValueError(f"x = {type(x).__name__}: must be a tensor [T, N, *]")
         if x.dim() < 1 or x.shape[0] == 0 or not x.is_floating_point():
             raise ValueError(
                 f"x = {x.dtype} {tuple(x.shape)}: must be floating point [T, N, *] with T >= 1"
@@ -157,7 +161,9 @@ class LIF(nn.Module):
         # Compiled code keeps half precision in float32 between operations: other spikes than those
         # of `lif_step`, which rounds after each.
         compiled = wanted and x.dtype in (torch.float32, torch.float64)
-        return FusedLIF.apply(
+        is_compiling = torch.compiler.is_compiling()
+        function = FusedLIF if is_compiling else FusedLIFOutsideCompile
+        return function.apply(
             x,
             self.decay,
             self.v_threshold,

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from tqdm import tqdm
 
-from .checks import check, check_choice
+from .checks import check, check_choice, check_flag
 from .loss import chaotic_loss
 from .neuron import lif_step
 
@@ -119,6 +119,7 @@ def train_single_neuron(
     check("epochs", epochs, "[1, inf)", integer=True)
     check("time_steps", time_steps, "[1, inf)", integer=True)
     check("rate_steps", rate_steps, "[1, inf)", integer=True)
+    check_flag("literal", literal)
     if not dtype.is_floating_point:
         raise ValueError(f"dtype = {dtype}: must be a floating point type")
 
@@ -241,5 +242,5 @@ def _float64(value: ArrayLike, shape: tuple[int, ...]) -> Tensor:
 def _parameter(name: str, start: Tensor, dtype: torch.dtype) -> Tensor:
     """A tensor to train, from where it starts; refuses a start that the dtype cannot hold."""
     parameter = start.to(dtype).clone().requires_grad_()
-    check(f"{name} as {dtype}", parameter, "(-inf, inf)", array=True)
+    check(f"{name} as {dtype}", parameter.detach(), "(-inf, inf)", array=True)
     return parameter

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,9 +17,12 @@ from torch.nn.parallel import DistributedDataParallel
 from csbp_core import LIF, ChaoticLoss
 
 BETA = 0.8
+# The layers start at z and z / 2. The last two pass the cutoff one after the other.
 SETTINGS = {
     "mean": {"z": 20.0, "beta": BETA, "clamp": (-10.0, 9.9)},
     "sum": {"z": 0.2, "beta": BETA, "reduction": "sum"},
+    "cutoff": {"z": 20.0, "beta": BETA, "cutoff": 9.0},
+    "cutoff, unused": {"z": 20.0, "beta": BETA, "cutoff": 9.0},
 }
 STEPS = 6
 STOP = 3  # the step before which the training is saved, and resumed in another
@@ -78,16 +82,18 @@ def weights(model: nn.Module) -> list[Tensor]:
     return [p.detach() for p in model.parameters()]
 
 
-def train_save_and_resume(settings: dict, file: Path, share: slice) -> dict:
+def train_save_and_resume(name: str, file: Path, share: slice) -> dict:
     """Train to the end, and from the middle on once more, out of the file of rank 0."""
-    straight = start(DistributedDataParallel, settings)
+    find_unused = name.endswith("unused")
+    wrap = partial(DistributedDataParallel, find_unused_parameters=find_unused)
+    straight = start(wrap, SETTINGS[name])
     steps = train(straight, range(STOP), share)
     if dist.get_rank() == 0:
         torch.save([part.state_dict() for part in straight], file)
     dist.barrier()
     steps += train(straight, range(STOP, STEPS), share)
 
-    resumed = start(DistributedDataParallel, {"z": 1.0}, seed=1)  # all else comes from the file
+    resumed = start(wrap, {"z": 1.0}, seed=1)  # all else comes from the file
     for part, state in zip(resumed, torch.load(file, weights_only=True), strict=True):
         part.load_state_dict(state)
     train(resumed, range(STOP, STEPS), share)
@@ -104,10 +110,7 @@ def main(folder: Path) -> None:
     rank = dist.get_rank()
     size = dist.get_world_size()
     share = slice(rank * BATCH // size, (rank + 1) * BATCH // size)
-    results = {
-        name: train_save_and_resume(settings, folder / f"{name}.pt", share)
-        for name, settings in SETTINGS.items()
-    }
+    results = {name: train_save_and_resume(name, folder / f"{name}.pt", share) for name in SETTINGS}
     torch.save(results, folder / f"rank{rank}.pt")
     dist.destroy_process_group()
 

@@ -277,6 +277,17 @@ def watching(values: list, value_of: Callable = lambda output: output) -> Callab
     return read
 
 
+def read_doubled(module: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
+    """A way to read a layer that is found by its name."""
+    return 2 * output
+
+
+def loss_of(model: nn.Module, chaos: ChaoticLoss, x: Tensor) -> float:
+    """The chaotic loss of one run: what another process is asked for."""
+    model(x)
+    return chaos().item()
+
+
 # Linear stability of one layer
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from csbp_core.checks import check, check_choice
+from csbp_core.checks import check, check_choice, check_flag
 
 NUMBERS = [1, 1.0, 0.5, np.float32(0.25), np.float64(1.0), torch.tensor(1), torch.tensor(0.5)]
 ARRAYS = [[0.1, 1.0], (0.1, 1.0), np.array([[0.5], [1.0]]), torch.tensor([0.5, 1.0])]
@@ -144,7 +144,35 @@ def test_says_what_is_allowed(name, value, allowed, line):
         check(name, value, allowed)
 
 
-# Choices
+@pytest.mark.parametrize("value", [0.5, [0.5, 0.6]])
+@pytest.mark.parametrize("kind", [torch.nn.Parameter, torch.Tensor.requires_grad_])
+@pytest.mark.parametrize("array", [False, True])
+def test_refuses_a_tensor_that_would_have_to_be_trained(value, kind, array):
+    with pytest.raises(ValueError, match="beta") as error:
+        check("beta", kind(torch.tensor(value)), "(0, 1]", array=array)
+    line = "beta requires a gradient: must be a number in (0, 1], which is not trained"
+    assert str(error.value) == line
+
+
+def test_accepts_a_parameter_without_a_gradient():
+    check("beta", torch.nn.Parameter(torch.tensor(0.5), requires_grad=False), "(0, 1]")
+
+
+# Flags and choices
+
+
+@pytest.mark.parametrize("value", [True, False, np.True_, np.bool_(0)])
+def test_accepts_a_flag(value):
+    check_flag("literal", value)
+
+
+@pytest.mark.parametrize(
+    "value", ["false", "False", "", 0, 1, 1.0, None, [], torch.tensor(True), np.array([False])]
+)
+def test_refuses_what_is_no_flag(value):
+    with pytest.raises(ValueError, match="literal") as error:
+        check_flag("literal", value)
+    assert str(error.value) == f"literal = {value!r}: must be True or False"
 
 
 def test_accepts_a_choice():

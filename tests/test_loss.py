@@ -152,6 +152,23 @@ def test_arrays_of_z_and_i0_broadcast_and_are_cast_last(literal):
     assert together.tolist() == torch.stack(alone).tolist()
 
 
+@pytest.mark.parametrize("shape", [(), (1,), (4,), (3, 1), (1, 4), (3, 4)])
+def test_a_strength_of_a_smaller_shape_is_repeated(shape):
+    h = torch.randn(3, 4)
+    z = torch.rand(shape)
+    together = chaotic_loss(h, z, torch.full(shape, 0.65), reduction="none")
+    assert together.shape == h.shape
+    torch.testing.assert_close(together, chaotic_loss(h, 1.0, reduction="none") * z)
+
+
+def test_a_strength_that_is_trained_has_its_gradient():
+    h = torch.randn(3)
+    z = torch.ones(3, requires_grad=True)
+    elements = chaotic_loss(h, z, reduction="none")
+    (gradient,) = torch.autograd.grad(elements.sum(), z)
+    torch.testing.assert_close(gradient, elements.detach())
+
+
 def test_reductions():
     h = torch.randn(3, 5)
     values = chaotic_loss(h, 2.0, reduction="none")
@@ -163,6 +180,7 @@ def test_reductions():
 # Bad input
 
 TENSOR = "must be a floating point tensor"
+BROADCAST = "must broadcast to that of h"
 
 
 @pytest.mark.parametrize(
@@ -177,6 +195,16 @@ TENSOR = "must be a floating point tensor"
         ({"h": [0.0, 1.0]}, f"h = list: {TENSOR}"),
         ({"z": [1.0, 2.0]}, r"z = \[1.0, 2.0\]: must be a number"),
         ({"h": torch.zeros(3, dtype=torch.int32)}, rf"h = torch.int32 \(3,\): {TENSOR}"),
+        ({"h": np.zeros(3)}, f"h = ndarray: {TENSOR}"),
+        ({"literal": "false"}, "literal = 'false': must be True or False"),
+        ({"literal": 1}, "literal = 1: must be True or False"),
+        ({"scale": torch.tensor(1.0, requires_grad=True)}, "scale requires a gradient: must be"),
+        ({"z": torch.ones(4)}, rf"z has shape \(4,\): {BROADCAST}, \(3,\)"),
+        ({"z": torch.ones(3, 1)}, rf"z has shape \(3, 1\): {BROADCAST}, \(3,\)"),
+        ({"z": torch.ones(1, 1)}, rf"z has shape \(1, 1\): {BROADCAST}, \(3,\)"),
+        ({"h": torch.zeros(3, 1), "z": torch.ones(3)}, rf"z has shape \(3,\): {BROADCAST}"),
+        ({"h": torch.zeros(()), "I0": torch.full((2,), 0.5)}, rf"I0 has shape \(2,\): {BROADCAST}"),
+        ({"z": torch.ones(2), "literal": True}, rf"z has shape \(2,\): {BROADCAST}"),
     ],
 )
 def test_refuses_bad_input(arguments, line):

@@ -1,5 +1,6 @@
 """Two trajectories against the exact map, closed forms, hand-written steps, and each other."""
 
+import copy
 import math
 from typing import NamedTuple
 
@@ -626,7 +627,154 @@ def test_the_distance_from_zero_is_absolute():
     assert case.distance_before(0) == pytest.approx(1e-2, rel=1e-4)
 
 
+ROUNDED = "the distance d0 is lost in rounding"
+
+
+def growth_of(numbers, dtype, d0, factor=1.5, **settings):
+    return largest_lyapunov(
+        lambda state, n: [factor * state[0]],
+        [torch.tensor(numbers, dtype=dtype)],
+        steps=5,
+        d0=d0,
+        **settings,
+    )
+
+
+@pytest.mark.parametrize(
+    ("numbers", "dtype", "d0", "settings"),
+    [
+        ([1.0, 2.0], torch.float32, 1e-9, {}),
+        ([1.0, 2.0], torch.float32, [1e-3, 1e-9], {}),  # one of the twins
+        ([1.0, 2.0], torch.float32, 1e-9, {"rows": True}),
+        ([1.0, 2.0], torch.bfloat16, 1e-4, {}),
+        ([1.0, 2.0], torch.float64, 1e-18, {}),
+        ([0.0, 0.0], torch.float16, 1e-9, {}),  # below the smallest number
+    ],
+)
+def test_a_distance_that_rounds_away_is_warned_of_once(numbers, dtype, d0, settings):
+    with pytest.warns(UserWarning, match=ROUNDED) as warned:
+        growth_of(numbers, dtype, d0, **settings)
+    assert len(warned) == 1
+    assert warned[0].filename == __file__
+
+
+def test_a_distance_that_rounds_away_later_on_is_warned_of():
+    grown = [1.0]
+
+    def step(state, n):
+        grown.append(state[0].abs().max().item())
+        return [state[0] + 10.0**n]
+
+    start = [torch.zeros(2)]  # the distance is taken once, from here
+    with pytest.warns(UserWarning, match=ROUNDED) as warned:
+        largest_lyapunov(step, start, steps=6, d0=1e-4)
+    assert len(warned) == 1
+    assert max(grown) > 1000  # whose neighbours in float32 are 6e-5 apart
+
+
+def test_a_distance_of_a_model_that_rounds_away_is_warned_of():
+    model = nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.warns(UserWarning, match=ROUNDED):
+        largest_lyapunov(
+            lambda model, n: model(torch.ones(2)).square().sum(), (model, optimizer), 2, 1e-10
+        )
+
+
+@pytest.mark.parametrize(
+    ("numbers", "dtype", "d0"),
+    [
+        ([1.0, 2.0], torch.float32, 1e-6),
+        ([1.0, 2.0], torch.float64, 1e-14),
+        ([0.0, 0.0], torch.float32, 1e-9),
+        ([1e30, 1.0], torch.float64, 1e-9),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_a_distance_that_is_there_is_not_warned_of(numbers, dtype, d0):
+    growth_of(numbers, dtype, d0)
+
+
 # Bad input
+
+
+class Unlike(NamedTuple):
+    """A model and an optimizer that do not belong together."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+
+
+def with_optimizer_of(other_of):
+    model = nn.Linear(1, 1)
+    return Unlike(model, torch.optim.SGD(other_of(model), lr=0.1))
+
+
+UNLIKE = {
+    "another model": lambda model: nn.Linear(1, 1).parameters(),
+    "a copy": lambda model: copy.deepcopy(model).parameters(),
+    "one more": lambda model: [*model.parameters(), nn.Parameter(torch.zeros(1))],
+    "another group": lambda model: [
+        {"params": model.parameters()},
+        {"params": [nn.Parameter(torch.zeros(1))]},
+    ],
+    "one replaced since": lambda model: replaced(model),
+}
+
+
+def replaced(model):
+    old = list(model.parameters())
+    model.weight = nn.Parameter(torch.zeros(1, 1))
+    return old
+
+
+@pytest.mark.parametrize("other_of", UNLIKE.values(), ids=UNLIKE)
+def test_refuses_an_optimizer_of_other_parameters(other_of):
+    line = "^the optimizer holds parameters that the model does not have: both must come together$"
+    with pytest.raises(ValueError, match=line):
+        largest_lyapunov(
+            lambda model, n: model(torch.ones(1)).sum(), with_optimizer_of(other_of), 2
+        )
+
+
+def test_an_optimizer_of_some_of_the_parameters_is_fine():
+    given = with_optimizer_of(lambda model: [model.weight])
+    growth = largest_lyapunov(
+        lambda model, n: model(torch.ones(1)).square().sum(), given, 2, d0=1e-3
+    )
+    assert np.isfinite(growth).all()
+
+
+def quadratic(model, n):
+    return model(torch.ones(1)).square().sum()
+
+
+def test_refuses_an_optimizer_that_needs_a_closure():
+    model = nn.Linear(1, 1)
+    with pytest.raises(ValueError, match=r"^the step of LBFGS needs a closure: write"):
+        largest_lyapunov(quadratic, (model, torch.optim.LBFGS(model.parameters())), 2)
+
+
+@pytest.mark.parametrize("displace", [1, 2, 0])
+def test_refuses_to_choose_what_is_displaced_of_a_model(displace):
+    model = nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(ValueError, match=f"^displace = {displace}: is for a state of tensors"):
+        largest_lyapunov(quadratic, (model, optimizer), 2, displace=displace)
+
+
+def test_refuses_a_model_with_something_else():
+    with pytest.raises(ValueError, match=r"^optimizer = list: must be one of torch.optim"):
+        largest_lyapunov(quadratic, (nn.Linear(1, 1), [torch.zeros(1)]), 2)
+
+
+@pytest.mark.parametrize("order", ["optimizer first", "numbers"])
+def test_refuses_a_state_that_is_neither(order):
+    model = nn.Linear(1, 1)
+    swapped = (torch.optim.SGD(model.parameters(), lr=0.1), model)
+    state = {"optimizer first": swapped, "numbers": [1.0, 2.0]}[order]
+    with pytest.raises(ValueError, match=r"^state must be a list of tensors, or \(model, optim"):
+        largest_lyapunov(quadratic, state, 2)
 
 
 @pytest.mark.parametrize(
@@ -634,6 +782,17 @@ def test_the_distance_from_zero_is_absolute():
     [
         ({"steps": 0}, r"steps = 0: must be an integer in \[1, inf\)"),
         ({"steps": 2.0}, r"steps = 2.0: must be an integer in \[1, inf\)"),
+        ({"rows": "False"}, "rows = 'False': must be True or False"),
+        ({"rows": 1}, "rows = 1: must be True or False"),
+        ({"state": [torch.tensor(1)]}, "state has no floating point tensor, whose distance .*"),
+        ({"displace": 0}, r"displace = 0: must be an integer in \[1, 1\]"),
+        ({"displace": 2}, r"displace = 2: must be an integer in \[1, 1\]"),
+        ({"displace": -1}, r"displace = -1: must be an integer in \[1, 1\]"),
+        ({"displace": True}, r"displace = True: must be an integer in \[1, 1\]"),
+        (
+            {"state": [double(1.0), torch.tensor(1), double(2.0)], "displace": 3},
+            r"displace = 3: must be an integer in \[1, 2\]",
+        ),
         ({"d0": 0.0}, r"d0 = 0.0: must be a number in \(0, inf\)"),
         ({"d0": [1e-6, -1.0]}, r"d0\[1\] = -1.0: must be a number in \(0, inf\)"),
         ({"d0": []}, r"d0 is empty: must be a number in \(0, inf\)"),

@@ -13,7 +13,9 @@ import torch
 from helpers import lif_by_hand
 from hypothesis import given, strategies as st
 from spikingjelly.activation_based import neuron as spikingjelly, surrogate
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import grad, jacrev, vmap
+from torch.utils.checkpoint import checkpoint
 
 from csbp_core import LIF, lif_kernels, lif_step
 
@@ -253,6 +255,138 @@ def test_one_tensor_is_kept_for_the_backward_pass(backend):
     assert sum(kept.values()) == x.nbytes
 
 
+# Second derivatives: those of autograd through `lif_step`
+
+LOSSES = {
+    "spikes": lambda lif, spikes: spikes.sum(),
+    "spikes, squared": lambda lif, spikes: spikes.sum(1).square().sum(),
+    "last potential": lambda lif, spikes: (lif.v**3).sum(),
+    "all potentials": lambda lif, spikes: (lif.v_seq**2).sum(),
+    "all": lambda lif, spikes: spikes.sum() * lif.v.sum() + lif.v_seq.sum() ** 2,
+}
+every_fused_backend = pytest.mark.parametrize("backend", ["eager", "compiled", "auto"])
+
+
+def some_currents():
+    generator = torch.Generator().manual_seed(5)
+    return 1.5 * torch.randn(6, 3, 4, dtype=torch.float64, generator=generator)
+
+
+def assert_like(ours, known):
+    assert known.abs().max() > 0
+    torch.testing.assert_close(ours, known, rtol=1e-12, atol=1e-12 * known.abs().max().item())
+
+
+@every_fused_backend
+@pytest.mark.parametrize("detach_reset", [False, True])
+@pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+def test_a_gradient_penalty_has_the_gradient_of_the_reference(loss, detach_reset, backend):
+    def gradient_of_penalty(backend):
+        lif = LIF(0.6, 1.1, 1.4, detach_reset, store_v_seq=True, backend=backend)
+        x = some_currents().requires_grad_()
+        (gradient,) = torch.autograd.grad(loss(lif, lif(x)), x, create_graph=True)
+        return torch.autograd.grad(gradient.square().sum(), x)[0]
+
+    assert_like(gradient_of_penalty(backend), gradient_of_penalty("reference"))
+
+
+def norm_of_gradient(backend):
+    """A function of currents that has a gradient inside."""
+
+    def loss(x):
+        return (LIF(0.6, backend=backend)(x) * torch.linspace(-1, 1, 4)).sum()
+
+    return lambda x: grad(loss)(x).square().sum()
+
+
+NESTED = {
+    "grad of grad": lambda f, x: grad(f)(x),
+    "vmap of grad of grad": lambda f, x: vmap(grad(f), in_dims=1)(x),
+    "grad of vmap of grad": lambda f, x: grad(lambda x: vmap(f, in_dims=1)(x).sum())(x),
+    "grad of grad of grad": lambda f, x: grad(lambda x: grad(f)(x).square().sum())(x),
+    "jacrev of grad": lambda f, x: jacrev(grad(f))(x[:, :1]),
+    "backward of grad": lambda f, x: torch.autograd.grad(f(x.requires_grad_()), x)[0],
+    "autograd.functional": lambda f, x: torch.autograd.functional.hessian(f, x[:, :1]),
+}
+
+
+@pytest.mark.parametrize("backend", ["eager", "compiled"])
+@pytest.mark.parametrize("nested", NESTED.values(), ids=NESTED)
+def test_nested_gradients_are_those_of_the_reference(nested, backend):
+    ours = nested(norm_of_gradient(backend), some_currents())
+    assert_like(ours, nested(norm_of_gradient("reference"), some_currents()))
+
+
+def test_a_gradient_penalty_goes_through_a_checkpoint():
+    def gradient_of_penalty(backend, run):
+        lif = LIF(0.6, backend=backend)
+        x = some_currents().requires_grad_()
+        (gradient,) = torch.autograd.grad(run(lif, x).sum(), x, create_graph=True)
+        return torch.autograd.grad(gradient.square().sum(), x)[0]
+
+    ours = gradient_of_penalty("eager", lambda lif, x: checkpoint(lif, x, use_reentrant=False))
+    assert_like(ours, gradient_of_penalty("reference", lambda lif, x: lif(x)))
+
+
+@pytest.mark.parametrize("detach_reset", [False, True])
+def test_a_first_derivative_rounds_as_without_a_second_one(detach_reset):
+    lif = LIF(0.6, 1.1, 1.4, detach_reset, store_v_seq=True)
+    x = some_currents().requires_grad_()
+    loss = LOSSES["all"](lif, lif(x))
+    (plain,) = torch.autograd.grad(loss, x, retain_graph=True)
+    (with_graph,) = torch.autograd.grad(loss, x, create_graph=True)
+    assert torch.equal(plain, with_graph)
+
+
+def test_a_single_gradient_keeps_no_graph(monkeypatch):
+    backward_kernel = lif_kernels.backward_kernel
+
+    def watched(*arguments):
+        assert not torch.is_grad_enabled()
+        return backward_kernel(*arguments)
+
+    monkeypatch.setattr(lif_kernels, "backward_kernel", watched)
+
+    def refused(*_):
+        pytest.fail("a first derivative went through the differentiable backward pass")
+
+    monkeypatch.setattr(lif_kernels, "differentiable_backward_kernel", refused)
+    x = some_currents()
+    plain = norm_of_gradient("eager")(x)
+    assert plain > 0
+    vmap(norm_of_gradient("eager"), in_dims=1)(x)
+    with torch.no_grad():
+        assert norm_of_gradient("eager")(x.requires_grad_()) == plain
+    LIF()(x).sum().backward()
+
+
+FORWARD = {
+    "jvp": lambda f, x: torch.func.jvp(f, (x,), (x,)),
+    "jvp of grad": lambda f, x: torch.func.jvp(grad(f), (x,), (x,)),
+    "hessian": lambda f, x: torch.func.hessian(f)(x[:, :1]),
+    "jacfwd": lambda f, x: torch.func.jacfwd(f)(x[:, :1]),
+}
+
+
+@pytest.mark.parametrize("forward", FORWARD.values(), ids=FORWARD)
+@pytest.mark.parametrize("backend", ["eager", "compiled"])
+def test_forward_mode_is_refused_with_what_to_do(forward, backend):
+    with pytest.raises(NotImplementedError, match=r'use LIF\(backend="reference"\)$'):
+        forward(lambda x: LIF(backend=backend)(x).sum(), some_currents())
+    forward(lambda x: LIF(backend="reference")(x).sum(), some_currents())
+
+
+@pytest.mark.usefixtures("fresh_compiler")
+@pytest.mark.parametrize("detach_reset", [False, True])
+def test_a_compiled_model_takes_the_layer_in_one_graph(detach_reset):
+    model = nn.Sequential(nn.Linear(4, 4), LIF(0.6, detach_reset=detach_reset)).double()
+    x = some_currents()
+    plain = torch.autograd.grad(model(x).sum(), list(model.parameters()))
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    found = torch.autograd.grad(compiled(x).sum(), list(model.parameters()))
+    torch.testing.assert_close(found, plain)
+
+
 # What compiles, and what does where it fails
 
 
@@ -342,6 +476,12 @@ def test_copies_and_pickles_drop_the_recorded_potentials(copied):
         ({"v_threshold": 0}, r"v_threshold = 0: must be a number in \(0, inf\)"),
         ({"decay": [0.1, 0.2]}, r"decay = \[0.1, 0.2\]: must be a number"),
         ({"backend": "fast"}, "backend = 'fast': must be one of auto, compiled, eager, reference"),
+        ({"detach_reset": "False"}, "detach_reset = 'False': must be True or False"),
+        ({"store_v_seq": 1}, "store_v_seq = 1: must be True or False"),
+        ({"detach_reset": None}, "detach_reset = None: must be True or False"),
+        ({"decay": nn.Parameter(torch.tensor(0.5))}, "decay requires a gradient: must be a number"),
+        ({"v_threshold": torch.ones((), requires_grad=True)}, "v_threshold requires a gradient"),
+        ({"gamma": nn.Parameter(torch.ones(3))}, "gamma requires a gradient: must be a number"),
         ({"gamma": -1.0}, r"gamma = -1.0: must be a number in \(0, inf\)"),
     ],
 )
@@ -358,3 +498,17 @@ def test_refuses_parameters_out_of_range(arguments, line):
 def test_refuses_an_input_without_time_steps_or_of_integers(x):
     with pytest.raises(ValueError, match="must be floating point"):
         LIF()(x)
+
+
+@pytest.mark.parametrize("x", [np.ones((3, 2)), [1.0, 2.0], 1.0, None])
+@pytest.mark.parametrize("backend", ["reference", "eager"])
+def test_refuses_an_input_that_is_no_tensor(x, backend):
+    line = rf"^x = {type(x).__name__}: must be a tensor \[T, N, \*\]$"
+    with pytest.raises(ValueError, match=line):
+        LIF(backend=backend)(x)
+
+
+def test_flags_of_numpy_are_kept_as_pythons():
+    lif = LIF(detach_reset=np.True_, store_v_seq=np.False_)
+    assert (lif.detach_reset, lif.store_v_seq) == (True, False)
+    assert "detach_reset=True, store_v_seq=False" in repr(lif)

@@ -2,6 +2,7 @@
 
 import io
 import math
+import warnings
 
 import pytest
 import torch
@@ -155,6 +156,232 @@ def test_a_step_forgets_what_was_not_used():
     assert chaos() == 0
 
 
+# Set on the way
+
+
+def test_dividing_z_acts_on_every_layer_from_now_on():
+    model = network()
+    x = batch()
+    first, second = rewritten(model, x).currents
+    chaos = ChaoticLoss(12.0, beta=0.5).attach(model, "fc1").attach(model, "fc2", z=36.0)
+    strengths = [(12.0, 36.0), (6.0, 18.0), (1.0, 3.0), (0.5, 1.5)]
+    for n, (z1, z2) in enumerate(strengths):
+        if n == 2:
+            chaos.z /= 3
+        model(x)
+        expected = authors_loss([first], z1) + authors_loss([second], z2)
+        assert chaos().item() == pytest.approx(expected.item(), rel=1e-12)
+        assert chaos.z == pytest.approx(z1, rel=1e-15)
+        assert chaos.report()["fc1"]["z"] == 12.0  # of the first call, which is measured
+        chaos.step()
+    assert [chaos.z_at(n) for n in range(4)] == [12.0, 6.0, 1.0, 0.5]
+    assert chaos.z_start == 12.0
+
+
+def test_setting_beta_acts_on_the_loss_from_now_on():
+    model = network()
+    x = batch()
+    (current, _) = rewritten(model, x).currents
+    chaos = ChaoticLoss(8.0, beta=0.5).attach(model, "fc1")
+    for n, z in enumerate([8.0, 4.0, 1.0, 0.25]):
+        if n == 1:
+            chaos.beta = 0.25
+            assert chaos.half_life == 0.5
+        model(x)
+        assert chaos().item() == pytest.approx(authors_loss([current], z).item(), rel=1e-12)
+        chaos.step()
+
+
+def test_a_layer_attached_later_is_as_strong_as_those_before():
+    model = network()
+    chaos = ChaoticLoss(8.0).attach(model, "fc1")
+    chaos.z = 2.0
+    chaos.attach(model, "fc2").attach(model, "lif1", "membrane", z=16.0)
+    model(batch())
+    chaos()
+    assert [row["z"] for row in chaos.report().values()] == [2.0, 2.0, 4.0]
+
+
+def test_z_may_be_set_between_the_forward_pass_and_the_call():
+    model = network()
+    x = batch()
+    chaos = ChaoticLoss(8.0).attach(model, "fc1")
+    model(x)
+    chaos.z = 2.0
+    assert_same(model, chaos(), authors_loss(rewritten(model, x).currents[:1], 2.0))
+
+
+def test_setting_z_switches_layers_off_and_on():
+    model = network()
+    chaos = ChaoticLoss(8.0, cutoff=1.0).attach(model, "fc1")
+    for z, records in ((0.0, [0]), (4.0, [1]), (0.5, [0])):
+        chaos.z = z
+        model(batch())
+        assert records_kept(chaos) == records
+        chaos.step()
+
+
+def test_what_was_set_survives_a_checkpoint():
+    model = network()
+    chaos = ChaoticLoss(12.0, beta=0.5).attach(model, "fc1").attach(model, "fc2", z=36.0)
+    chaos.step()
+    chaos.z /= 3
+    chaos.step()
+    chaos.beta = 0.9
+    other = ChaoticLoss(1.0).attach(network(), ["fc1", "fc2"])
+    (state,) = saved_and_loaded([chaos])
+    other.load_state_dict(state)
+    for z_start in (None, 36.0):
+        strengths = [chaos.z_at(n, z_start) for n in range(9)]
+        assert [other.z_at(n, z_start) for n in range(9)] == strengths
+    assert other.z == chaos.z == pytest.approx(1.0, rel=1e-15)
+    assert other.beta == 0.9
+
+
+def test_a_state_from_before_z_could_be_set_is_loaded():
+    model = network()
+    chaos = ChaoticLoss(12.0, beta=0.5).attach(model, "fc1")
+    chaos.step()
+    old = chaos.state_dict()
+    del old["annealing"]
+    other = ChaoticLoss(1.0).attach(network(), "fc1")
+    other.load_state_dict(old)
+    assert (other.z, other.z_start, other.beta, other.steps) == (6.0, 12.0, 0.5, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "line"),
+    [
+        ("z", -1.0, r"^z = -1.0: must be a number in \[0, inf\)$"),
+        ("z", math.nan, r"^z = nan: must be a number in \[0, inf\)$"),
+        ("z", "3", r"^z = '3': must be a number"),
+        ("z", True, r"^z = True: must be a number"),
+        ("beta", 0.0, r"^beta = 0.0: must be a number in \(0, 1\]$"),
+        ("beta", 1.5, r"^beta = 1.5: must be a number in \(0, 1\]$"),
+    ],
+)
+def test_refuses_a_strength_or_a_beta_out_of_range(name, value, line):
+    chaos = ChaoticLoss(8.0, beta=0.5)
+    with pytest.raises(ValueError, match=line):
+        setattr(chaos, name, value)
+    assert (chaos.z, chaos.beta) == (8.0, 0.5)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "z_start",
+        "steps",
+        "calls",
+        "layers",
+        "I0",
+        "scale",
+        "reduction",
+        "clamp",
+        "cutoff",
+        "limits",
+        "half_life",
+    ],
+)
+def test_other_attributes_cannot_be_set(name):
+    chaos = ChaoticLoss(8.0, beta=0.5).attach(network(), "fc1")
+    before = getattr(chaos, name)
+    with pytest.raises(AttributeError, match=name):
+        setattr(chaos, name, 3)
+    assert getattr(chaos, name) == before
+
+
+# A zero
+
+
+def past_the_cutoff():
+    model = network()
+    return model, ChaoticLoss(0.5, cutoff=1.0).attach(model, "fc*"), batch()
+
+
+def in_eval_mode():
+    model = network().eval()
+    return model, ChaoticLoss(1.0).attach(model, "fc*"), batch()
+
+
+def of_an_empty_batch():
+    model = network()
+    return model, ChaoticLoss(1.0).attach(model, "fc*"), batch(N=0)
+
+
+@pytest.mark.filterwarnings("ignore:every layer")
+@pytest.mark.parametrize("case", [past_the_cutoff, in_eval_mode, of_an_empty_batch])
+def test_a_zero_can_be_differentiated(case):
+    model, chaos, x = case()
+    model(x)
+    loss = chaos()
+    assert loss == 0
+    loss.backward()
+    assert not any(p.grad is not None and p.grad.any() for p in model.parameters())
+
+
+@pytest.mark.parametrize("transform", [torch.func.grad, torch.vmap])
+def test_past_the_cutoff_it_is_zero_inside_a_transform(transform):
+    model, chaos, x = past_the_cutoff()
+
+    def loss(x):
+        model(x)
+        return chaos()
+
+    assert not transform(loss)(x).any()
+
+
+def test_under_no_grad_a_zero_has_no_gradient():
+    _, chaos, _ = past_the_cutoff()
+    with torch.no_grad():
+        assert not chaos().requires_grad
+
+
+def test_an_empty_run_counts_for_nothing_beside_others():
+    fc = nn.Linear(6, 6, dtype=torch.float64)
+    x = batch()
+    chaos = ChaoticLoss(10.0).attach(fc, fc)
+    for part in (x[:, :0], x, x[:0]):
+        fc(part)
+    assert_same(fc, chaos(), authors_loss([fc(x)]))
+    (row,) = chaos.report().values()
+    known_s = torch.sigmoid(fc(x) / 10).mean().item()
+    assert row["mean_s"] == pytest.approx(known_s, rel=1e-6)
+
+
+def test_a_layer_that_is_empty_leaves_the_others():
+    model = network()
+    x = batch()
+    chaos = ChaoticLoss(10.0, reduction="sum").attach(model, ["fc1", "fc2"])
+    model.fc1(x[:0])
+    h = model.fc2(x)
+    assert_same(model, chaos(), authors_loss([h], reduction="sum"))
+
+
+# Warned of once
+
+
+def test_a_call_in_eval_mode_is_warned_of_once():
+    model, chaos, x = in_eval_mode()
+    model(x)
+    with pytest.warns(UserWarning, match=r"eval mode.*model.train\(\)"):
+        chaos()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model(x)
+        chaos()
+
+
+@pytest.mark.parametrize("case", ["no_grad", "one layer trains", "cutoff"])
+def test_an_evaluation_as_it_should_be_is_not_warned_of(case):
+    model, chaos, x = past_the_cutoff() if case == "cutoff" else in_eval_mode()
+    model.fc1.train(case == "one layer trains")
+    with warnings.catch_warnings(), torch.set_grad_enabled(case != "no_grad"):
+        warnings.simplefilter("error")
+        model(x)
+        chaos()
+
+
 # State
 
 
@@ -265,6 +492,7 @@ def test_refuses_bad_settings(arguments, line):
     [
         ({"read": "outputs"}, "^read = 'outputs': must be one of output, input, membrane$"),
         ({"z": -1.0}, r"^z = -1.0: must be a number in \[0, inf\)$"),
+        ({"z": "3"}, r"^z = '3': must be a number"),
     ],
 )
 def test_refuses_bad_attachments(arguments, line):

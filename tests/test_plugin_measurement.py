@@ -1,8 +1,13 @@
 """What a ChaoticLoss measures and reports, held against autograd; the critical z of its layers."""
 
+import io
+import math
+import warnings
 from typing import NamedTuple
 
+import norse.torch as norse
 import pytest
+import snntorch
 import torch
 from helpers import (
     authors_loss,
@@ -13,10 +18,11 @@ from helpers import (
     records_kept,
     rewritten,
 )
+from spikingjelly.activation_based import layer as spikingjelly_layer, neuron as spikingjelly_neuron
 from torch import nn
 from torch.func import functional_call, grad, vmap
 
-from csbp_core import ChaoticLoss, critical_z
+from csbp_core import LIF, ChaoticLoss, critical_z, triangle
 
 
 class Expected(NamedTuple):
@@ -62,17 +68,27 @@ def test_nothing_is_known_before_the_first_call():
         "I0": 0.65,
         "gradient_share": None,
         "z_over_critical": None,
+        "firing_rate": None,
+        "never_fires": None,
+        "always_fires": None,
+        "zero_surrogate": None,
+        "note": None,
         "warning": None,
     }
+    assert chaos.scalars() == {"fc1/I0": 0.65, "fc2/I0": 0.65}
 
 
 def test_the_gradient_share_is_not_known_before_the_backward_pass():
     model = network()
     chaos = ChaoticLoss(3.0).attach(model, "fc*")
     loss = model(batch()).var() + chaos()
-    assert chaos.report()["fc1"]["gradient_share"] is None
+    row = chaos.report()["fc1"]
+    assert row["gradient_share"] is None
+    assert row["note"] == "gradient_share is known after the backward pass"
     loss.backward()
-    assert chaos.report()["fc1"]["gradient_share"] is not None
+    row = chaos.report()["fc1"]
+    assert row["gradient_share"] is not None
+    assert row["note"] is None
 
 
 @pytest.mark.parametrize(
@@ -161,6 +177,8 @@ def test_what_nothing_else_reads_has_no_share_and_no_warning(store_v_seq):
     (model(batch()).square().sum() + chaos()).backward()
     membrane, current = chaos.report().values()
     assert membrane["gradient_share"] is None
+    line = "gradient_share is unknown: nothing but the chaotic loss has a gradient at h"
+    assert membrane["note"] == line
     assert membrane["warning"] is None
     assert 0 < current["gradient_share"] < 1e-3
 
@@ -204,6 +222,23 @@ def test_report_after_a_transformed_function_is_right_or_unknown(transform, samp
     ):
         assert row["mean_s"] in (None, pytest.approx(expected.mean_s, rel=1e-6))
         assert row["gradient_share"] in (None, pytest.approx(expected.gradient_share, rel=1e-6))
+
+
+@pytest.mark.usefixtures("fresh_compiler")
+def test_an_uncompiled_step_gives_the_share_that_a_compiled_model_has_not():
+    model = network()
+    x = batch()
+    chaos = ChaoticLoss(3.0).attach(model, "fc*")
+    compiled = torch.compile(model, backend="aot_eager")
+    for _ in range(3):
+        (compiled(x).var() + chaos()).backward()
+    assert all("take one training step with" in row["note"] for row in chaos.report().values())
+    assert chaos.critical_z(0.1)["fc1"].startswith("unknown: its inputs are measured in an")
+    (model(x).var() + chaos()).backward()  # the fourth call, which would not be measured
+    for row, expected in zip(chaos.report().values(), by_autograd(model, x, 3.0), strict=True):
+        assert row["gradient_share"] == pytest.approx(expected.gradient_share, rel=1e-6)
+        assert row["note"] is None
+    assert chaos.critical_z(0.1)["fc1"] > 0
 
 
 # Critical z
@@ -251,6 +286,7 @@ def test_critical_z_of_attached_layers_is_that_of_the_formula(reduction):
             momentum=0.5,
             reduction=reduction,
             numel=layer(h).numel(),
+            bias=layer.bias is not None,
         )
         assert found[name] == pytest.approx(known, rel=1e-5)
 
@@ -367,9 +403,8 @@ def test_critical_z_says_which_layers_have_no_formula():
     "optimizer_of",
     [
         pytest.param(torch.optim.Adam, id="Adam"),
-        pytest.param(
-            lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True), id="Nesterov"
-        ),
+        pytest.param(torch.optim.RMSprop, id="RMSprop"),
+        pytest.param(torch.optim.ASGD, id="ASGD"),
     ],
 )
 def test_critical_z_says_for_which_optimizers_it_does_not_hold(optimizer_of):
@@ -381,6 +416,489 @@ def test_critical_z_says_for_which_optimizers_it_does_not_hold(optimizer_of):
     line = f"unknown: {type(optimizer).__name__} is not"
     assert all(reason.startswith(line) for reason in chaos.critical_z(optimizer).values())
     assert chaos.report()["fc1"]["z_over_critical"] is None  # what was known is forgotten
+
+
+@pytest.mark.parametrize("setting", [{"maximize": True}, {"momentum": 0.9, "dampening": 0.1}])
+def test_critical_z_is_that_of_plain_momentum_only(setting):
+    model = network()
+    chaos = with_and_without_formula(model)
+    (model(batch()).var() + chaos()).backward()
+    found = chaos.critical_z(torch.optim.SGD(model.parameters(), lr=0.1, **setting))
+    line = "unknown: SGD is not gradient descent with dampening or maximize"
+    assert found["fc1"] == line
+
+
+# Critical z of what is trained
+
+
+def fully_attached(model):
+    """A chaotic loss on the linear layers of a `network`, after one training step."""
+    chaos = ChaoticLoss(3.0).attach(model, "fc*")
+    (model(batch()).var() + chaos()).backward()
+    return chaos
+
+
+def sgd(parameters, **settings):
+    return torch.optim.SGD(parameters, **{"lr": 0.2, **settings})
+
+
+def known_limit(model, eigenvalue, **settings):
+    """Of the first layer of a `network`, whose h has as many elements as the batch."""
+    return critical_z(eigenvalue, 0.2, reduction="mean", numel=batch().numel(), **settings)
+
+
+def rows_of_batch():
+    """The inputs of the first layer, a row per sample and time step."""
+    return batch().flatten(0, 1)
+
+
+def largest_of(X):
+    return torch.linalg.eigvalsh(X.T @ X)[-1].item()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"weight_decay": 0.5},
+        {"momentum": 0.9, "nesterov": True},
+        {"momentum": 0.5, "nesterov": True, "weight_decay": 1.0},
+        {"lr": torch.tensor(0.2, dtype=torch.float64)},
+    ],
+)
+def test_critical_z_counts_all_that_the_optimizer_does(settings):
+    model = network()
+    chaos = fully_attached(model)
+    found = chaos.critical_z(sgd(model.parameters(), **settings))
+    eigenvalue = eigenvalue_by_library(model.fc1, rows_of_batch())
+    numbers = {name: value for name, value in settings.items() if name != "lr"}
+    assert found["fc1"] == pytest.approx(known_limit(model, eigenvalue, **numbers), rel=1e-5)
+    assert found == chaos.critical_z(0.2, **numbers)
+
+
+def test_a_frozen_weight_leaves_the_bias():
+    model = network()
+    chaos = fully_attached(model)
+    model.fc1.weight.requires_grad_(False)
+    expected = known_limit(model, len(rows_of_batch()))
+    assert chaos.critical_z(0.2)["fc1"] == pytest.approx(expected, rel=1e-5)
+    assert chaos.critical_z(sgd(model.parameters()))["fc1"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_frozen_bias_leaves_the_weight():
+    model = network()
+    chaos = fully_attached(model)
+    model.fc1.bias.requires_grad_(False)
+    expected = known_limit(model, largest_of(rows_of_batch()), bias=False)
+    assert chaos.critical_z(0.2)["fc1"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_parameter_that_the_optimizer_does_not_hold_is_not_trained():
+    model = network()
+    chaos = fully_attached(model)
+    expected = known_limit(model, largest_of(rows_of_batch()), bias=False)
+    found = chaos.critical_z(sgd([model.fc1.weight]))
+    assert found["fc1"] == pytest.approx(expected, rel=1e-5)
+    assert found["fc2"] == "unknown: the optimizer holds none of its parameters"
+    expected = known_limit(model, len(rows_of_batch()))
+    assert chaos.critical_z(sgd([model.fc1.bias]))["fc1"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_frozen_layer_has_none_and_the_others_have_theirs():
+    model = network()
+    chaos = fully_attached(model)
+    before = chaos.critical_z(sgd(model.parameters()))
+    model.fc1.requires_grad_(False)
+    for found in (chaos.critical_z(0.2), chaos.critical_z(sgd(model.fc2.parameters()))):
+        assert found["fc1"] == "unknown: none of its parameters is trained"
+        assert found["fc2"] == before["fc2"]
+
+
+def test_every_layer_has_the_settings_of_its_group():
+    model = network()
+    chaos = fully_attached(model)
+    groups = [
+        {"params": model.fc1.parameters(), "lr": 0.1},
+        {"params": model.fc2.parameters(), "momentum": 0.5, "weight_decay": 0.3},
+    ]
+    found = chaos.critical_z(sgd(groups))
+    assert found["fc1"] == chaos.critical_z(0.1)["fc1"]
+    assert found["fc2"] == chaos.critical_z(0.2, 0.5, 0.3)["fc2"]
+
+
+def test_groups_that_part_weight_and_bias_need_the_same_settings():
+    model = network()
+    chaos = fully_attached(model)
+    weights = {"params": [model.fc1.weight, model.fc2.weight]}
+    biases = {"params": [model.fc1.bias, model.fc2.bias]}
+    assert chaos.critical_z(sgd([weights, biases])) == chaos.critical_z(0.2)
+    found = chaos.critical_z(sgd([{**weights, "weight_decay": 1e-4}, biases]))
+    line = "unknown: the optimizer has different settings for its weight and its bias"
+    assert set(found.values()) == {line}
+
+
+class Wrapped(torch.optim.Optimizer):
+    """An optimizer around another, as accelerate has it."""
+
+    def __init__(self, optimizer):
+        self.optimizer = optimizer
+
+
+def test_an_optimizer_in_a_wrapper_is_looked_at_inside():
+    model = network()
+    chaos = fully_attached(model)
+    optimizer = sgd(model.parameters(), momentum=0.5)
+    assert chaos.critical_z(Wrapped(optimizer)) == chaos.critical_z(optimizer)
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"lr": 0.0}, r"lr = 0.0: must be a number in \(0, inf\)"),
+        ({"lr": "0.1"}, "lr = '0.1': must be a number"),
+        ({"momentum": 1.0}, r"momentum = 1.0: must be a number in \[0, 1\)"),
+        ({"weight_decay": -0.1}, r"weight_decay = -0.1: must be a number in \[0, inf\)"),
+        ({"nesterov": "True"}, "nesterov = 'True': must be True or False"),
+    ],
+)
+def test_critical_z_refuses_settings_out_of_range(settings, line):
+    with pytest.raises(ValueError, match=f"^{line}"):
+        ChaoticLoss(3.0).attach(network(), "fc*").critical_z(**{"lr": 0.1, **settings})
+
+
+# Layers as they come: a number, infinity or a reason for each
+
+
+class Mixed(nn.Module):
+    """Layers of every kind, on the same inputs."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.plain = nn.Linear(4, 3)
+        self.normed = nn.utils.parametrizations.weight_norm(nn.Linear(4, 3))
+        self.silent = nn.Linear(4, 3, bias=False)
+        self.silent_with_bias = nn.Linear(4, 3)
+        self.infinite = nn.Linear(4, 3, bias=False)
+        self.last = nn.Linear(4, 3)
+
+    def forward(self, x):
+        h = self.plain(x) + self.normed(x) + self.last(x)
+        h = h + self.silent(0 * x) + self.silent_with_bias(0 * x)
+        return h, self.infinite(x * math.inf)
+
+
+def test_no_layer_hides_the_answers_of_the_others():
+    model = Mixed()
+    x = torch.randn(20, 4)
+    chaos = ChaoticLoss(3.0).attach(model, nn.Linear)
+    h, _ = model(x)
+    chaos()
+    h.var().backward()
+    found = chaos.critical_z(0.2)
+    expected = {}
+    for name, inputs in {"plain": x, "last": x, "silent_with_bias": 0 * x}.items():
+        eigenvalue = eigenvalue_by_library(model.get_submodule(name), inputs)
+        expected[name] = critical_z(eigenvalue, 0.2, reduction="mean", numel=60)
+        assert found[name] == pytest.approx(expected[name], rel=1e-5)
+    assert found["silent"] == math.inf
+    assert chaos.report()["silent"]["z_over_critical"] == 0
+    line = "unknown: its weight is computed from other parameters, as under weight norm"
+    assert found["normed"] == line
+    assert found["infinite"].startswith("unknown: largest eigenvalue = ")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_critical_z_after_a_step_in_half_precision(dtype):
+    model = network(dtype=torch.float32)
+    x = batch(dtype=torch.float32)
+    chaos = ChaoticLoss(3.0).attach(model, "fc1")
+    with torch.autocast("cpu", dtype):
+        (model(x).float().var() + chaos()).backward()
+        (under_autocast,) = chaos.critical_z(0.2).values()
+    eigenvalue = eigenvalue_by_library(model.fc1.double(), x.double().flatten(0, 1))
+    model.float()
+    assert under_autocast == pytest.approx(known_limit(model, eigenvalue), rel=1e-4)
+    model.to(dtype)
+    (model(x.to(dtype)).float().var() + chaos()).backward()
+    assert chaos.critical_z(0.2)["fc1"] == pytest.approx(under_autocast, rel=1e-2)
+
+
+def test_critical_z_of_layers_of_spikingjelly_in_multi_step_mode():
+    torch.manual_seed(0)
+    layer = spikingjelly_layer.Conv2d(2, 3, 3, stride=2, step_mode="m")
+    x = torch.randn(4, 5, 2, 7, 7)
+    chaos = ChaoticLoss(3.0).attach(nn.Sequential(layer), "0")
+    (layer(x).var() + chaos()).backward()
+    flat = x.flatten(0, 1)
+    eigenvalue = eigenvalue_by_library(layer, flat)
+    known = critical_z(eigenvalue, 0.2, reduction="mean", numel=layer(x).numel())
+    assert chaos.critical_z(0.2)["0"] == pytest.approx(known, rel=1e-5)
+
+
+def test_spikes_are_kept_in_a_byte_each():
+    torch.manual_seed(0)
+    fc = nn.Linear(40, 3)
+    spikes = (torch.rand(10, 5, 40) > 0.7).float()
+    chaos = ChaoticLoss(3.0).attach(nn.Sequential(fc), "0")
+    (fc(spikes).var() + chaos()).backward()
+    (kept,) = chaos.layers[0].measurement.inputs
+    assert kept.nbytes == spikes.nbytes // 4
+    eigenvalue = eigenvalue_by_library(fc, spikes.flatten(0, 1))
+    known = critical_z(eigenvalue, 0.2, reduction="mean", numel=150)
+    assert chaos.critical_z(0.2)["0"] == pytest.approx(known, rel=1e-5)
+
+
+# What neurons do
+
+
+class Fired(NamedTuple):
+    """What the report should say of a layer of neurons."""
+
+    firing_rate: float
+    never_fires: float
+    always_fires: float
+
+
+def counted(spikes):
+    """From the spikes of all steps and samples, [T, N, *]: unit by unit."""
+    of_unit = spikes.detach().flatten(2).flatten(0, 1).T.tolist()  # [units, T * N]
+    return Fired(
+        firing_rate=sum(map(sum, of_unit)) / sum(map(len, of_unit)),
+        never_fires=sum(not any(row) for row in of_unit) / len(of_unit),
+        always_fires=sum(all(row) for row in of_unit) / len(of_unit),
+    )
+
+
+def fired(row):
+    return Fired(row["firing_rate"], row["never_fires"], row["always_fires"])
+
+
+def currents(*shape):
+    """Some units never fire, some always, most at times."""
+    x = torch.randn(*shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x[:, :, 0] = -1.0
+    x[:, :, 1] = 3.0
+    x[:, :, 2] = 3.0
+    return x.requires_grad_()
+
+
+class Sequence(nn.Module):
+    """A layer of neurons run once per time step."""
+
+    def __init__(self, neuron, spikes_of=lambda output: output):
+        super().__init__()
+        self.neuron = neuron
+        self.spikes_of = spikes_of
+
+    def forward(self, x):
+        return torch.stack([self.spikes_of(self.neuron(x_t)) for x_t in x])
+
+
+class WithState(nn.Module):
+    """A layer of neurons whose state is passed on, once per time step."""
+
+    def __init__(self, neuron):
+        super().__init__()
+        self.neuron = neuron
+
+    def forward(self, x):
+        state = None
+        spikes = []
+        for x_t in x:
+            spike, state = self.neuron(x_t, state)
+            spikes.append(spike)
+        return torch.stack(spikes)
+
+
+class Multistep(nn.Module):
+    """A layer of neurons that takes all time steps at once."""
+
+    def __init__(self, neuron, spikes_of=lambda output: output):
+        super().__init__()
+        self.neuron = neuron
+        self.spikes_of = spikes_of
+
+    def forward(self, x):
+        return self.spikes_of(self.neuron(x))
+
+
+def first(output):
+    return output[0]
+
+
+NEURONS = {
+    "LIF": lambda: Multistep(LIF()),
+    "LIF with v_seq": lambda: Multistep(LIF(store_v_seq=True)),
+    "LIF, reference": lambda: Multistep(LIF(backend="reference")),
+    "SpikingJelly": lambda: Multistep(spikingjelly_neuron.LIFNode(step_mode="m")),
+    "SpikingJelly with v_seq": lambda: Multistep(
+        spikingjelly_neuron.LIFNode(step_mode="m", store_v_seq=True)
+    ),
+    "SpikingJelly, one step": lambda: Sequence(spikingjelly_neuron.LIFNode()),
+    "snnTorch": lambda: Sequence(snntorch.Leaky(beta=0.5, init_hidden=True)),
+    "snnTorch with its potential": lambda: Sequence(
+        snntorch.Leaky(beta=0.5, init_hidden=True, output=True), first
+    ),
+    "norse, one step": lambda: WithState(norse.LIFBoxCell()),
+    "norse": lambda: Multistep(norse.LIF(), first),
+}
+
+
+@pytest.mark.parametrize("neuron_of", NEURONS.values(), ids=NEURONS)
+@pytest.mark.parametrize("shape", [(6, 5, 8), (6, 5, 8, 2, 3)])
+def test_firing_is_what_is_counted_unit_by_unit(neuron_of, shape):
+    model = neuron_of()
+    chaos = ChaoticLoss(3.0).attach(model, "neuron", "membrane")
+    spikes = model(currents(*shape))
+    (spikes.var() + chaos()).backward()
+    (row,) = chaos.report().values()
+    expected = counted(spikes)
+    assert expected.never_fires >= 1 / 8
+    assert 0 < expected.firing_rate < 1
+    assert fired(row) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("settings", [{}, {"v_threshold": 0.6, "gamma": 0.5}, {"decay": 0.0}])
+def test_zero_surrogate_is_where_autograd_finds_none(settings):
+    lif = LIF(store_v_seq=True, **settings)
+    chaos = ChaoticLoss(3.0).attach(nn.Sequential(lif), "0", "membrane")
+    (lif(currents(6, 5, 8)).var() + chaos()).backward()
+    u = (lif.v_seq.detach() - lif.v_threshold).requires_grad_()
+    triangle(u, lif.gamma).sum().backward()
+    expected = (u.grad == 0).double().mean().item()
+    assert 0 < expected < 1
+    assert chaos.report()["0"]["zero_surrogate"] == pytest.approx(expected)
+
+
+def test_zero_surrogate_needs_the_potentials_before_the_reset():
+    lif = LIF()
+    chaos = ChaoticLoss(3.0).attach(nn.Sequential(lif), "0")
+    (lif(currents(6, 5, 8)).var() + chaos()).backward()
+    row = chaos.report()["0"]
+    assert row["zero_surrogate"] is None
+    assert row["firing_rate"] > 0
+
+
+NO_NEURONS = {
+    "linear": lambda: Multistep(nn.Linear(8, 8)),
+    "steps of heights": lambda: Multistep(nn.Hardtanh()),
+    "a leaky integrator": lambda: Multistep(norse.LI(), first),
+    "recurrent": lambda: Multistep(nn.GRU(8, 8), first),
+    "LSTM": lambda: Multistep(nn.LSTM(8, 8), first),
+}
+
+
+@pytest.mark.parametrize("layer_of", NO_NEURONS.values(), ids=NO_NEURONS)
+def test_other_layers_do_not_fire(layer_of):
+    model = layer_of().double()
+    chaos = ChaoticLoss(3.0).attach(model, "neuron")
+    (model(currents(6, 5, 8)).var() + chaos()).backward()
+    row = chaos.report()["neuron"]
+    assert fired(row) == (None, None, None)
+    assert row["zero_surrogate"] is None
+
+
+def test_firing_is_measured_with_the_rest_at_every_20th_call():
+    lif = LIF()
+    chaos = ChaoticLoss(3.0).attach(nn.Sequential(lif), "0")
+    seen = []
+    for n in range(21):
+        x = torch.full((3, 2, 4), 1.5 if n in (0, 7, 20) else 0.0, requires_grad=True)
+        x.data[..., 0] = 0.0
+        if n == 20:
+            x.data[..., 1] = 0.0
+        (lif(x).var() + chaos()).backward()
+        seen.append(chaos.report()["0"]["always_fires"])
+    assert seen == [0.75] * 20 + [0.5]
+
+
+def test_neurons_that_all_fire_always_are_warned_of():
+    lif = LIF()
+    chaos = ChaoticLoss(1e-9).attach(nn.Sequential(lif), "0")
+    (lif(torch.full((3, 2, 4), 1.5, requires_grad=True)).sum() + chaos()).backward()
+    row = chaos.report()["0"]
+    assert row["always_fires"] == 1
+    assert row["warning"] == "every neuron fires always"
+
+
+def test_a_neuron_less_is_not_warned_of():
+    lif = LIF()
+    chaos = ChaoticLoss(1e-9).attach(nn.Sequential(lif), "0")
+    x = torch.full((3, 2, 4), 1.5)
+    x[1, 1, 2] = 0.0
+    (lif(x.requires_grad_()).var() + chaos()).backward()
+    row = chaos.report()["0"]
+    assert row["always_fires"] == 0.75
+    assert row["warning"] is None
+
+
+@pytest.mark.usefixtures("fresh_compiler")
+def test_firing_in_a_compiled_model_is_not_known():
+    model = network()
+    chaos = ChaoticLoss(3.0).attach(model, LIF)
+    (torch.compile(model, backend="aot_eager")(batch()).var() + chaos()).backward()
+    assert fired(chaos.report()["lif1"]) == (None, None, None)
+
+
+# Resuming, and logs
+
+
+def resumed_from(chaos):
+    """A chaotic loss on another `network`, by what a file would hold."""
+    buffer = io.BytesIO()
+    torch.save(chaos.state_dict(), buffer)
+    buffer.seek(0)
+    resumed = ChaoticLoss(1.0).attach(network(), "fc1").attach(network(), "lif1", "membrane")
+    resumed.load_state_dict(torch.load(buffer, weights_only=True))
+    return resumed
+
+
+def test_the_report_survives_a_resume():
+    model = network()
+    chaos = ChaoticLoss(3.0, beta=0.9).attach(model, "fc1").attach(model, "lif1", "membrane")
+    for _ in range(3):
+        (model(batch()).var() + chaos()).backward()
+        chaos.step()
+    found = chaos.critical_z(0.1)
+    resumed = resumed_from(chaos)
+    assert resumed.report() == chaos.report()
+    assert resumed.report()["fc1"]["z_over_critical"] == pytest.approx(3.0 / found["fc1"])
+    assert resumed.limits == chaos.limits
+    assert resumed_from(resumed).report() == chaos.report()
+
+
+def test_a_resume_forgets_what_was_measured_before():
+    model = network()
+    chaos = ChaoticLoss(3.0).attach(model, "fc1")
+    before = chaos.state_dict()
+    (model(batch()).var() + chaos()).backward()
+    chaos.critical_z(0.1)
+    chaos.load_state_dict(before)
+    assert chaos.report()["fc1"]["step"] is None
+    assert not chaos.limits
+
+
+def test_a_state_without_measurements_is_taken():
+    chaos = ChaoticLoss(3.0).attach(network(), "fc1")
+    state = chaos.state_dict()
+    del state["measured"]
+    chaos.load_state_dict(state)
+    assert chaos.report()["fc1"]["step"] is None
+
+
+def test_scalars_are_the_numbers_of_the_report():
+    model = network()
+    chaos = ChaoticLoss(3.0).attach(model, "fc1").attach(model, "lif2", "membrane")
+    (model(batch()).var() + chaos()).backward()
+    scalars = chaos.scalars()
+    report = chaos.report()
+    assert all(type(value) is float for value in scalars.values())
+    assert scalars["fc1/mean_s"] == report["fc1"]["mean_s"]
+    assert scalars["lif2/firing_rate"] == report["lif2"]["firing_rate"]
+    assert "fc1/firing_rate" not in scalars
+    assert not any(tag.endswith(("/note", "/warning")) for tag in scalars)
+    known = [value for row in report.values() for value in row.values()]
+    assert len(scalars) == sum(isinstance(value, float | int) for value in known)
 
 
 # Warnings
@@ -442,3 +960,22 @@ def test_a_strength_above_the_critical_one_is_warned_of():
     (row,) = chaos.report().values()
     assert row["z_over_critical"] == 100.0 / limit > 1
     assert "times the critical z" in row["warning"]
+
+
+@pytest.mark.parametrize("read", ["output", "input", "membrane"])
+def test_firing_of_a_layer_is_known_however_it_is_read(read):
+    model = network()
+    x = batch()
+    chaos = ChaoticLoss(3.0).attach(model, "lif1", read)
+    model.eval()(x)
+    model.train()
+    for _ in range(2):
+        model(x)
+        chaos()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model.eval()(x)
+        model.train()
+    spikes = model.lif1(model.fc1(x))
+    (row,) = chaos.report().values()
+    assert row["firing_rate"] == pytest.approx(spikes.mean().item(), rel=1e-12)

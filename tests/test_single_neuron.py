@@ -231,6 +231,11 @@ def test_chaotic_loss_alone_settles_at_the_closed_form():
         ({"epochs": [2]}, r"epochs = \[2\]: must be an integer"),
         ({"w0": 1e39}, "w0 as torch.float32 = inf: must be a number"),
         ({"dtype": torch.int32}, "dtype = torch.int32: must be a floating point type"),
+        ({"literal": "false"}, "literal = 'false': must be True or False"),
+        ({"method": "bp", "literal": "false"}, "literal = 'false': must be True or False"),
+        ({"literal": 0}, "literal = 0: must be True or False"),
+        ({"w0": torch.tensor(0.5, requires_grad=True)}, "w0 requires a gradient: must be"),
+        ({"z": torch.nn.Parameter(torch.ones(2))}, "z requires a gradient: must be"),
         ({"gamma": 0}, r"gamma = 0: must be a number in \(0, inf\)"),
     ],
 )

@@ -83,6 +83,12 @@ def test_forward_over_reverse_is_the_true_derivative_of_the_gradient(surrogate):
 
 
 @every_surrogate
+def test_refuses_a_width_that_would_have_to_be_trained(surrogate):
+    with pytest.raises(ValueError, match=r"^gamma requires a gradient: must be a number"):
+        surrogate(torch.zeros(1), torch.nn.Parameter(torch.tensor(1.0)))
+
+
+@every_surrogate
 @pytest.mark.parametrize("gamma", [0.0, -1.0, float("nan"), float("inf"), "a"])
 def test_refuses_a_width_that_is_not_positive(surrogate, gamma):
     with pytest.raises(ValueError, match=rf"gamma = {gamma!r}: must be a number in \(0, inf\)"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..checks import check, check_choice
+from ..checks import check, check_flag
 from .kernels import Map
 
 
@@ -20,7 +20,7 @@ def checked_map(
     gamma: float,
 ) -> Map:
     """The settings as a `Map`; refuses a value out of range."""
-    check_choice("bp", bp, (True, False))
+    check_flag("bp", bp)
     check("lr", lr, "(0, inf)")
     check("I0", I0, "(0, 1)")
     check("time_steps", time_steps, "[1, inf)", integer=True)

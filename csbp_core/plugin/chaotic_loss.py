@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import weakref
+import warnings
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -13,8 +13,9 @@ from torch.optim import Optimizer
 
 from ..checks import check, check_choice
 from ..loss import stable_chaotic_loss
-from ..torch_private import forward_hooks, is_transformed
-from .hooks import READERS, LayerHook, Reader, Record
+from ..torch_private import hooks_of, is_transformed
+from .annealing import Annealing
+from .hooks import LayerHook, Record, hook_for
 from .layers import find_layers
 from .measurement import (
     MEASURE_EVERY,
@@ -22,23 +23,22 @@ from .measurement import (
     Descent,
     LayerReport,
     Measurement,
+    checked_descent,
     critical_z_of,
-    descent_of,
     report_on,
+    resume_numbers,
+    saved_numbers,
+    scalars_of,
 )
+from .read_only import ReadOnly
+from .readers import READERS, Reader, word_for
 
-# What a state dictionary holds besides the layers.
-SAVED = (
-    "z_start",
-    "beta",
-    "I0",
-    "scale",
-    "reduction",
-    "clamp",
-    "cutoff",
-    "steps",
-    "calls",
-)
+# What a state dictionary holds besides the layers and the strengths: settings and counts,
+SETTINGS = ("I0", "scale", "reduction", "clamp", "cutoff", "steps", "calls")
+# and all that goes by the name of an attribute.
+SAVED = ("z_start", "beta", *SETTINGS)
+
+NEW_ONE = "make a new ChaoticLoss"
 
 
 class ChaoticLoss:
@@ -60,8 +60,17 @@ class ChaoticLoss:
 
         L = -z (I0 log s + (1 - I0) log(1 - s)),    s = sigmoid(h / scale)
 
-    In eval mode and under `no_grad` layers leave no record. Copies and pickles of the model are not
-    attached. Keep the ChaoticLoss: once nobody holds it, its hooks leave the model.
+    In eval mode and under `no_grad` layers leave no record. Keep the ChaoticLoss: once nobody holds
+    it, its hooks leave the model. Copied or pickled together, as `copy.deepcopy((model, chaos))`, a
+    model and its ChaoticLoss stay attached to each other. A model copied alone is not attached, and
+    a ChaoticLoss copied alone says so when it is called.
+
+    To divide z, as `chaos.report()` may suggest, write ``chaos.z /= 3``, and after a checkpoint has
+    been loaded: that brings back the z it was saved with.
+
+    DistributedDataParallel wants a gradient for every layer. One that nothing but the chaotic loss
+    reads has none below the cutoff, so leave that 0; and `find_unused_parameters=True` takes such a
+    layer for unused, unless the model returns its output, too.
 
     Args:
         z: strength at the start, >= 0.
@@ -76,10 +85,14 @@ class ChaoticLoss:
         cutoff: >= 0; a strength below it counts as zero, and the layer costs nothing any more.
 
     Attributes:
-        z: the strength now, of layers without their own.
+        z: the strength now, of layers without their own. It may be set and acts from then on; the
+            strengths of layers with their own are multiplied by the same number.
+        beta: the factor of z per `step()`, which may be set, too.
+        z_start: the common strength at the start.
         half_life: steps in which z halves.
         steps: how often `step` was called.
         calls: how often the loss was called.
+        layers: the hooks on the layers.
 
     Raises ValueError, one line, for a value out of range.
 
@@ -95,6 +108,16 @@ class ChaoticLoss:
         >>> chaos.z
         5.0
     """
+
+    z_start = ReadOnly("_annealing.z_start", instead="set z, which acts from now on")
+    I0 = ReadOnly("_I0", NEW_ONE)
+    scale = ReadOnly("_scale", NEW_ONE)
+    reduction = ReadOnly("_reduction", NEW_ONE)
+    clamp = ReadOnly("_clamp", NEW_ONE)
+    cutoff = ReadOnly("_cutoff", NEW_ONE)
+    steps = ReadOnly("_steps", instead="call step() or load_state_dict()")
+    calls = ReadOnly("_calls", instead="call the loss or load_state_dict()")
+    layers = ReadOnly("_layers", instead="call attach() or remove()")
 
     def __init__(
         self,
@@ -114,16 +137,16 @@ class ChaoticLoss:
         check_choice("reduction", reduction, ("mean", "sum"))
         if clamp is not None and not _is_interval(clamp):
             raise ValueError(f"clamp = {clamp!r}: must be (low, high) with low < high, or None")
-        self.z_start = float(z)
-        self.beta = float(beta)
-        self.I0 = float(I0)
-        self.scale = float(scale)
-        self.reduction = reduction
-        self.clamp = clamp
-        self.cutoff = float(cutoff)
-        self.steps = 0
-        self.calls = 0
-        self.layers: list[LayerHook] = []
+        self._annealing = Annealing(float(z), float(beta))
+        self._I0 = float(I0)
+        self._scale = float(scale)
+        self._reduction = reduction
+        self._clamp = clamp
+        self._cutoff = float(cutoff)
+        self._steps = 0
+        self._calls = 0
+        self._layers: tuple[LayerHook, ...] = ()
+        self._warned: set[str] = set()  # of what a user is told once
 
     def attach(
         self,
@@ -131,6 +154,7 @@ class ChaoticLoss:
         layers: Any,
         read: str | Reader = "output",
         z: float | None = None,
+        exclude: Any = (),
     ) -> Self:
         """Read layers of a model from now on.
 
@@ -138,26 +162,33 @@ class ChaoticLoss:
 
         Args:
             model: a network, also one that is wrapped for data parallelism or compiled.
-            layers: a name as in `model.named_modules()`, a glob ("conv*"), a module or a type; or a
-                list of them.
+            layers: a name as in `model.named_modules()`, a glob, a module or a type; or a list of
+                them. In a glob `*` and `?` stay within one part of a dotted name ("conv*",
+                "blocks.*.fc"); `**` for a part spans any number ("**.conv*"). Names of wrappers
+                inside the model ("_orig_mod") may be left out.
             read: what h is. "output" of the layer; "input" to it, the first of several; "membrane";
                 or a function (module, inputs, output) -> h. The membrane is, of LIF and
                 SpikingJelly, `v_seq` where it is stored (every step), else `v` (after the last step
                 and its reset); the potential that snnTorch returns; `v` of the state that norse
-                returns. Notebook 06 shows them.
+                returns. Notebook 06 shows them. Of a tuple the first is h, of a list, as of one
+                tensor per time step, all are.
             z: these layers' strength at the start, >= 0; None for the common one.
+            exclude: what to leave out of `layers`, given in the same ways: "**.out_proj" of a
+                transformer, whose attention uses that layer's weight and never runs it.
 
         Returns self, which takes its hooks out of the model at the end of a `with`.
 
-        Raises ValueError, one line, for a layer that is not there or is attached already.
+        Raises ValueError, one line, for a layer that is not there, never runs or is attached
+        already.
         """
         if not callable(read):
             check_choice("read", read, READERS)
         z_start = self.z_start if z is None else z
         check("z", z_start, "[0, inf)")
-        modules = find_layers(model, layers)
+        modules = find_layers(model, layers, exclude)
+        self._find_layers_of_copy(model)
         for name, module in modules.items():
-            self._refuse_second_hook(name, module, read)
+            self._refuse_second_hook(model, name, module, read)
         for name, module in modules.items():
             self._add_hook(name, module, read, float(z_start))
         self._start_afresh()
@@ -165,10 +196,9 @@ class ChaoticLoss:
 
     def remove(self) -> None:
         """Take the hooks out of the model and forget its layers."""
-        for layer in self.layers:
-            if layer.remove_from_model is not None:  # a copy has hooks in no model
-                layer.remove_from_model()
-        self.layers = []
+        for layer in self._layers:
+            layer.leave()
+        self._layers = ()
 
     def __enter__(self) -> Self:
         return self
@@ -179,7 +209,24 @@ class ChaoticLoss:
     @property
     def z(self) -> float:
         """The strength now, of layers without their own."""
-        return self.z_at(self.steps)
+        return self.z_at(self._steps)
+
+    @z.setter
+    def z(self, z: float) -> None:
+        check("z", z, "[0, inf)")
+        strengths = [layer.z_start for layer in self._layers]
+        self._annealing.set_z(float(z), self._steps, strengths)
+        self._activate()
+
+    @property
+    def beta(self) -> float:
+        """The factor of z per step, now."""
+        return self._annealing.beta
+
+    @beta.setter
+    def beta(self, beta: float) -> None:
+        check("beta", beta, "(0, 1]")
+        self._annealing.set_beta(float(beta), self._steps)
 
     @property
     def half_life(self) -> float:
@@ -189,71 +236,84 @@ class ChaoticLoss:
         return math.log(0.5) / math.log(self.beta)
 
     def z_at(self, step: int, z_start: float | None = None) -> float:
-        """The strength after a number of steps, ``z_start * beta**step``, or 0 below the cutoff.
+        """The strength after a number of steps, or 0 below the cutoff.
+
+        It is ``z_start * beta**step``, unless z or beta was set on the way: `Annealing` says what
+        it is then.
 
         Args:
             step: how many steps, >= 0.
             z_start: a strength at the start; None for the common one.
         """
-        if z_start is None:
-            z_start = self.z_start
-        z = z_start * self.beta**step
-        return z if z >= self.cutoff else 0.0
+        z = self._annealing.z_at(step, z_start)
+        return z if z >= self._cutoff else 0.0
 
     def step(self) -> None:
         """Anneal once: z <- beta z. What was recorded and not used is forgotten.
 
         Call it once per update or once per epoch, whichever `beta` is meant for.
         """
-        self.steps += 1
+        self._steps += 1
         self._start_afresh()
 
     def __call__(self) -> Tensor:
         """The loss of all that the layers gave since the last call.
 
-        Returns a scalar, float32 for half-precision layers; zero where all layers are in eval mode
-        or past the cutoff, or under `no_grad`.
+        Call it once per backward pass, before it.
+
+        Returns a scalar, float32 for half-precision layers; zero where all layers are in eval mode,
+        past the cutoff or without elements (an empty batch), or under `no_grad`.
 
         Raises ValueError, one line that names the layer and says what to do, where the loss could
         not be trained on what was recorded.
         """
-        if not self.layers:
-            raise ValueError("no layers: attach(model, layers) comes before the first call")
-        is_measured = self.calls % MEASURE_EVERY == 0
-        self.calls += 1
+        self._refuse_without_model()
+        is_measured = self._calls % MEASURE_EVERY == 0
+        self._calls += 1
         # all layers forget their records, even if one of them is refused
-        all_taken = [layer.take() for layer in self.layers]
+        all_taken = [layer.take() for layer in self._layers]
         losses = []
-        for layer, taken in zip(self.layers, all_taken, strict=True):
+        for layer, taken in zip(self._layers, all_taken, strict=True):
             if taken.problem:
                 raise ValueError(taken.problem)
             if taken.records:
                 losses.append(self._loss_of(layer, taken.records, is_measured))
         if not losses:
-            return torch.zeros(())
-        total = losses[0]
-        for loss in losses[1:]:
-            total = total + loss.to(losses[0])  # layers may lie on several devices
-        return total
+            if any(taken.is_evaluation for taken in all_taken):
+                self._warn_of_evaluation()
+            # so that a backward pass through it alone is one, too
+            return torch.zeros((), requires_grad=torch.is_grad_enabled())
+        return _sum_of(losses)
 
     def critical_z(
         self,
         lr: float | Optimizer,
         momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
     ) -> dict[str, float | str]:
         """Per layer the strength at which gradient descent starts to period-double, or why unknown.
 
         By `csbp_core.critical_z`, on the layer's inputs in the last measured call, for the chaotic
         loss alone and as if those inputs stayed as they are. It holds for a linear or convolutional
-        layer whose output is read. `report` uses it from then on.
+        layer whose output is read, and counts those of its parameters that are trained: that
+        require a gradient, and that the optimizer holds. `report` uses it from then on.
 
         Args:
-            lr: learning rate, > 0, or the optimizer itself.
-            momentum: in [0, 1); an optimizer brings its own.
+            lr: learning rate, > 0, or the optimizer itself, which brings all settings, those of the
+                group that holds the layer. It has to be `torch.optim.SGD`.
+            momentum: in [0, 1).
+            weight_decay: >= 0.
+            nesterov: whether the momentum is Nesterov's.
 
-        Returns for each layer a number, or a line "unknown: ..." that says why.
+        Returns for each layer a number, infinite where its inputs were all zero, or a line
+        "unknown: ..." that says why.
         """
-        descent = descent_of(lr) if isinstance(lr, Optimizer) else Descent(lr, momentum)
+        descent: Descent | Optimizer
+        if isinstance(lr, Optimizer):
+            descent = lr
+        else:
+            descent = checked_descent(lr, momentum, weight_decay, nesterov)
         found: dict[str, float | str] = {}
         for layer in self.layers:
             limit = critical_z_of(layer, descent, self.I0, self.scale, self.reduction)
@@ -270,82 +330,193 @@ class ChaoticLoss:
     def report(self) -> dict[str, LayerReport]:
         """What the chaotic loss does to each layer, from the last measured call; None if unknown.
 
-        Measured are the calls 1, 21, 41 and so on. A dictionary per layer:
+        Measured are the calls 1, 21, 41 and so on, and they stay known when a training is resumed.
+        A dictionary per layer:
 
         * `step` and `z`: steps of annealing until then, and the layer's strength.
         * `mean_s`: the mean of s; `I0`: what it is pulled to.
         * `gradient_share`: c / (c + r), in [0, 1], with c the norm of the gradient at h of the
           layer's chaotic loss and r that of all else; None where nothing else reads h, as of many
-          a membrane.
+          a membrane. `note` says why it is not known, and under `torch.compile` how to get it.
         * `z_over_critical`: z over the layer's critical z, once `critical_z` was called.
+        * `firing_rate`, in spikes per neuron, sample and time step, and the shares of neurons in
+          `never_fires` and `always_fires`: where a layer of neurons is attached, and not compiled.
+        * `zero_surrogate`: the share of (neuron, sample, time step) whose surrogate gradient is
+          zero, which learns nothing; of `LIF` with `store_v_seq`.
         * `warning`: one line if z is too large: the layer has arrived at I0, or learns nothing
-          else, or period-doubles.
+          else, or period-doubles; or if every neuron fires always.
         """
-        return {layer.key: report_on(layer, self.I0) for layer in self.layers}
+        return {
+            layer.key: report_on(layer.numbers, layer.critical_z, self.I0) for layer in self.layers
+        }
+
+    def scalars(self) -> dict[str, float]:
+        """The numbers of `report` that are known, {"fc1/mean_s": 0.5, ...}, for loggers.
+
+        Example:
+            >>> model = nn.Linear(3, 2)
+            >>> chaos = ChaoticLoss(z=10).attach(nn.Sequential(model), "0")
+            >>> _ = model(torch.zeros(5, 3)), chaos()
+            >>> for tag, value in chaos.scalars().items():  # writer.add_scalar(tag, value, step)
+            ...     print(tag, round(value, 1))
+            0/step 0.0
+            0/z 10.0
+            0/mean_s 0.5
+            0/I0 0.7
+        """
+        return scalars_of(self.report())
 
     def state_dict(self) -> dict[str, Any]:
         """All that a resumed training needs; restore it with `load_state_dict` after `attach`."""
         state = {name: getattr(self, name) for name in SAVED}
+        state["annealing"] = self._annealing.state()
         state["layers"] = [
-            (layer.name, _name_of_reader(layer.read), layer.z_start) for layer in self.layers
+            (layer.name, word_for(layer.read), layer.z_start) for layer in self._layers
         ]
+        state["measured"] = [saved_numbers(layer) for layer in self.layers]
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where `state_dict` was taken: its settings replace those of the constructor.
 
+        That includes z: set another after this.
+
         Raises ValueError if other layers are attached.
         """
         saved = [(name, read) for name, read, _ in state["layers"]]
-        attached = [(layer.name, _name_of_reader(layer.read)) for layer in self.layers]
+        attached = [(layer.name, word_for(layer.read)) for layer in self._layers]
         if saved != attached:
             raise ValueError(f"state of layers {saved}: attached are {attached}")
-        for layer, (_, _, z_start) in zip(self.layers, state["layers"], strict=True):
+        for layer, (_, _, z_start) in zip(self._layers, state["layers"], strict=True):
             layer.z_start = z_start
-        for name in SAVED:
-            setattr(self, name, state[name])
+        self._annealing = Annealing(state["z_start"], state["beta"])
+        if "annealing" in state:  # not in a state of a version in which z could not be set
+            self._annealing.load(state["annealing"])
+        for name in SETTINGS:
+            setattr(self, f"_{name}", state[name])
+        # a state that an older version saved holds no measurement
+        measured = state.get("measured", [None] * len(self._layers))
+        for layer, numbers in zip(self._layers, measured, strict=True):
+            resume_numbers(layer, numbers)
         self._start_afresh()
 
     def __repr__(self) -> str:
-        names = [layer.name for layer in self.layers]
+        names = [layer.name for layer in self._layers]
         return f"ChaoticLoss(z={self.z:g}, beta={self.beta:g}, steps={self.steps}, layers={names})"
 
-    def _refuse_second_hook(self, name: str, module: nn.Module, read: str | Reader) -> None:
-        for hook in forward_hooks(module).values():
-            if hook in self.layers and hook.read == read:
+    def __copy__(self) -> Self:
+        raise TypeError("a shallow copy would share the hooks: copy.deepcopy((model, chaos))")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "state_dict": self.state_dict()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        saved = state.pop("state_dict")
+        vars(self).update(state)
+        for layer in self._layers:
+            layer.belong_to(self, self._warned)
+        self.load_state_dict(saved)
+
+    def _refuse_second_hook(
+        self,
+        model: nn.Module,
+        name: str,
+        module: nn.Module,
+        read: str | Reader,
+    ) -> None:
+        for layer in self._layers:
+            # of a wrapper and the layer inside, which go by one name, only one counts
+            is_same_name = layer.name == name and layer.module in set(model.modules())
+            if layer.read == read and (layer.module is module or is_same_name):
                 raise ValueError(
                     f"layer {name!r} is attached already: remove() first, or read something else"
                 )
 
     def _add_hook(self, name: str, module: nn.Module, read: str | Reader, z_start: float) -> None:
-        layer = LayerHook(name, read, z_start, module)
-        if any(other.name == name for other in self.layers):
-            layer.key = f"{name} ({read})"
-        handle = module.register_forward_hook(layer, with_kwargs=True)
-        # Called by `remove`, and by itself once nobody holds the ChaoticLoss any more, as when the
-        # cell of a notebook is run again.
-        layer.remove_from_model = weakref.finalize(self, handle.remove)
-        self.layers.append(layer)
+        layer = hook_for(name, read, z_start, module)
+        keys = [other.key for other in self._layers]
+        while layer.key in keys:
+            layer.key = f"{layer.key} ({word_for(read)})"
+        layer.register(module)
+        layer.belong_to(self, self._warned)
+        self._layers = (*self._layers, layer)
+
+    def _refuse_without_model(self) -> None:
+        if not self._layers:
+            raise ValueError("no layers: attach(model, layers) comes before the first call")
+        if torch.is_grad_enabled() and any(layer.has_no_model for layer in self._layers):
+            raise ValueError(
+                "ChaoticLoss is a copy without its model: attach it again, "
+                "or copy both together, as copy.deepcopy((model, chaos)), and run the model"
+            )
+
+    def _find_layers_of_copy(self, model: nn.Module) -> None:
+        """Find the layers of a copied ChaoticLoss in its model; forget those that are in none."""
+        for module in model.modules():
+            for hook in hooks_of(module):
+                if hook in self._layers:
+                    hook.find(module)
+        self._layers = tuple(layer for layer in self._layers if not layer.is_adrift)
 
     def _start_afresh(self) -> None:
         """Forget all records, and from now on read the layers whose strength is not zero."""
-        for layer in self.layers:
-            layer.records = []
-            layer.active = self.z_at(self.steps, layer.z_start) > 0
+        for layer in self._layers:
+            layer.forget()
+        self._activate()
+
+    def _activate(self) -> None:
+        """From now on read the layers whose strength is not zero."""
+        for layer in self._layers:
+            layer.active = self.z_at(self._steps, layer.z_start) > 0
+
+    def _warn_of_evaluation(self) -> None:
+        if "evaluation" in self._warned:
+            return
+        self._warned.add("evaluation")
+        warnings.warn(
+            "every layer of this ChaoticLoss is in eval mode, so it is 0: "
+            "call model.train() before training, and evaluate under torch.no_grad()",
+            stacklevel=3,
+        )
 
     def _loss_of(self, layer: LayerHook, records: list[Record], is_measured: bool) -> Tensor:
         """The chaotic loss of one layer, on all that it gave."""
-        z = self.z_at(self.steps, layer.z_start)
-        h_parts = [record.h for record in records]
-        if is_measured and not any(is_transformed(h) for h in h_parts):
-            layer.measurement = Measurement(records, self.steps, z)
-            h_parts = [layer.measurement.watch(record, self.scale) for record in records]
+        z = self.z_at(self._steps, layer.z_start)
+        filled = [record for record in records if record.h.numel() > 0]
+        if not filled:
+            return _zero_of(records)
+        is_measured = is_measured or _comes_uncompiled(layer, filled)
+        has_values = not any(is_transformed(record.h) for record in filled)
+        if is_measured and has_values:
+            layer.measurement = Measurement(filled, self._steps, z)
+            h_parts = [layer.measurement.watch(record, self._scale) for record in filled]
+        else:
+            h_parts = [record.h for record in filled]
         h = h_parts[0]
         if len(h_parts) > 1:
             h = torch.cat([part.flatten() for part in h_parts])
-        if self.clamp is not None:
-            h = h.clamp(*self.clamp)
-        return stable_chaotic_loss(h, z, self.I0, self.scale, self.reduction)
+        if self._clamp is not None:
+            h = h.clamp(*self._clamp)
+        return stable_chaotic_loss(h, z, self._I0, self._scale, self._reduction)
+
+
+def _zero_of(records: list[Record]) -> Tensor:
+    """The loss of an empty batch: zero, with a gradient of zeros."""
+    nothing = torch.cat([record.h.flatten() for record in records])
+    return nothing.sum(dtype=torch.promote_types(nothing.dtype, torch.float32))
+
+
+def _sum_of(losses: list[Tensor]) -> Tensor:
+    total = losses[0]
+    for loss in losses[1:]:
+        total = total + loss.to(losses[0])  # layers may lie on several devices
+    return total
+
+
+def _comes_uncompiled(layer: LayerHook, records: list[Record]) -> bool:
+    """Whether a layer that was measured in a compiled model has run uncompiled."""
+    was_compiled = layer.measurement is not None and layer.measurement.is_compiled
+    return was_compiled and all(record.version is not None for record in records)
 
 
 def _is_interval(value: Any) -> bool:
@@ -355,8 +526,3 @@ def _is_interval(value: Any) -> bool:
     low, high = value
     are_numbers = isinstance(low, float | int) and isinstance(high, float | int)
     return are_numbers and low < high
-
-
-def _name_of_reader(read: str | Reader) -> str:
-    """What a state dictionary calls a way to read a layer: functions cannot be saved."""
-    return read if isinstance(read, str) else "function"
