@@ -41,14 +41,15 @@ class AnnealedChaos(L.Callback):
 
     def __init__(self, layers, **settings):
         self.layers = layers
-        self.chaos = ChaoticLoss(**settings)
+        self.settings = settings
+        self.chaos = None
 
     def setup(self, trainer, pl_module, stage):
         # Here and not in on_fit_start: a checkpoint is loaded in between, and wants the layers.
         # Nor is it removed when a fit ends: a checkpoint saved after that would know no layers.
-        if not self.chaos.layers:
-            self.chaos.attach(pl_module, self.layers)
-        pl_module.chaos = self.chaos
+        if self.chaos is None or self.chaos is not pl_module.chaos:  # not so in a second fit
+            self.chaos = ChaoticLoss(**self.settings).attach(pl_module, self.layers)
+            pl_module.chaos = self.chaos
 
     def on_before_optimizer_step(self, trainer, pl_module, optimizer):
         self.chaos.step()  # once per optimizer step, after its backward passes
@@ -69,6 +70,7 @@ class Digits(L.LightningModule):
         self.net = nn.Sequential(
             nn.Linear(64, 64), LIF(), nn.Linear(64, 64), LIF(), nn.Linear(64, 10)
         )
+        self.chaos = None  # AnnealedChaos sets it
         self.losses = []  # of every batch
 
     def forward(self, x):

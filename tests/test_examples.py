@@ -109,3 +109,101 @@ def test_a_z_that_is_too_large_ends_learning_and_is_warned_of(digits, tmp_path):
     assert last.accuracy < 20
     assert min(last.gradient_share) > 99
     assert len(last.warnings) == 2
+
+
+# Recipes for libraries that are in no environment of this project: README.md says how to get them.
+RECIPES = {"lightning": "with_lightning.py", "accelerate": "with_accelerate.py"}
+NUMBER = r"([-+.\de]+|nan)"
+
+
+class Recipe(NamedTuple):
+    """What a recipe prints."""
+
+    accuracy: float  # %
+    z: float
+    steps: int
+    differences: dict[str, list[float]]  # of weights and of losses, by what is compared
+
+
+def run_recipe(script, folder):
+    """What a recipe prints, run in a folder."""
+    printed = run(script, folder)
+    head = re.match(r"test accuracy ([\d.]+)%, z = ([\d.]+) after (\d+) steps\n", printed)
+    lines = re.findall(
+        rf"(.*): largest difference of weights {NUMBER}, of losses {NUMBER}", printed
+    )
+    return Recipe(
+        accuracy=float(head[1]),
+        z=float(head[2]),
+        steps=int(head[3]),
+        differences={title: [float(weights), float(loss)] for title, weights, loss in lines},
+    )
+
+
+def broken(library, old, new, folder):
+    """What a recipe prints with one line of it, of its training with the library, replaced."""
+    source = (EXAMPLES / RECIPES[library]).read_text()
+    assert source.count(old) == 1
+    script = folder / "broken.py"
+    script.write_text(source.replace(old, new))
+    return run_recipe(script, folder)
+
+
+@pytest.fixture(scope="module", params=RECIPES)
+def recipe(request, tmp_path_factory):
+    """What a recipe prints, with its library and the folder it ran in."""
+    pytest.importorskip(request.param)
+    folder = tmp_path_factory.mktemp(request.param)
+    return request.param, run_recipe(EXAMPLES / RECIPES[request.param], folder), folder
+
+
+def test_recipe_trains_as_a_plain_loop_does_also_when_resumed(recipe):
+    library, printed, _ = recipe
+    titles = [f"{library} and a plain loop", "resumed from a checkpoint and a plain loop"]
+    assert [title.lower() for title in printed.differences] == titles
+    for weights, losses in printed.differences.values():
+        assert weights < 1e-5
+        assert losses < 1e-5
+
+
+def test_recipe_learns_and_anneals_once_per_optimizer_step(recipe):
+    _, printed, _ = recipe
+    assert printed.accuracy > 90
+    assert printed.steps == 6 * 18  # epochs, and 36 batches in twos
+    assert printed.z == pytest.approx(1.5 * 0.96**108, abs=5e-4)
+
+
+def test_recipe_writes_nothing(recipe):
+    _, _, folder = recipe
+    assert not any(folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("library", "old", "new"),
+    [
+        ("lightning", "loss + self.chaos()", "loss"),
+        ("lightning", "self.chaos.step()", "pass"),
+        ("accelerate", "loss = loss + chaos()", "pass"),
+        ("accelerate", "if accelerator.sync_gradients:", "if True:"),
+    ],
+)
+def test_recipe_differs_from_a_plain_loop_without_a_line(library, old, new, tmp_path):
+    pytest.importorskip(library)
+    printed = broken(library, old, new, tmp_path)
+    for weights, losses in printed.differences.values():
+        assert weights > 1e-2
+        assert losses > 1e-2
+
+
+@pytest.mark.parametrize(
+    ("library", "old", "new"),
+    [
+        ("lightning", "self.chaos.load_state_dict(state_dict)", "pass"),
+        ("accelerate", "accelerator.register_for_checkpointing(chaos)", "pass"),
+    ],
+)
+def test_recipe_that_does_not_save_its_state_differs_when_resumed(library, old, new, tmp_path):
+    pytest.importorskip(library)
+    whole, resumed = broken(library, old, new, tmp_path).differences.values()
+    assert max(whole) < 1e-5
+    assert min(resumed) > 1e-2
