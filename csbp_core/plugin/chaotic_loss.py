@@ -485,19 +485,22 @@ class ChaoticLoss:
         filled = [record for record in records if record.h.numel() > 0]
         if not filled:
             return _zero_of(records)
-        is_measured = is_measured or _comes_uncompiled(layer, filled)
-        has_values = not any(is_transformed(record.h) for record in filled)
-        if is_measured and has_values:
+        h_parts = [record.h for record in filled]
+        is_wanted = is_measured or _comes_uncompiled(layer, filled)
+        if is_wanted and not any(map(is_transformed, h_parts)):
             layer.measurement = Measurement(filled, self._steps, z)
             h_parts = [layer.measurement.watch(record, self._scale) for record in filled]
-        else:
-            h_parts = [record.h for record in filled]
-        h = h_parts[0]
-        if len(h_parts) > 1:
-            h = torch.cat([part.flatten() for part in h_parts])
+        h = _joined(h_parts)
         if self._clamp is not None:
             h = h.clamp(*self._clamp)
         return stable_chaotic_loss(h, z, self._I0, self._scale, self._reduction)
+
+
+def _joined(h_parts: list[Tensor]) -> Tensor:
+    """All elements that a layer gave, in one tensor; a single one as it is."""
+    if len(h_parts) == 1:
+        return h_parts[0]
+    return torch.cat([part.flatten() for part in h_parts])
 
 
 def _zero_of(records: list[Record]) -> Tensor:
