@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from ..neuron import LIF
+from .readers import returned_potential
 
 
 class Run(NamedTuple):
@@ -67,8 +68,7 @@ def _last_potential(module: nn.Module, parts: tuple) -> Any:
         getattr(module, "mem", None),  # snnTorch with init_hidden
     ]
     if len(parts) > 1:
-        last = parts[-1]  # norse returns a state with a v, snnTorch the potential itself
-        candidates.insert(0, getattr(last, "v", last))
+        candidates.insert(0, returned_potential(parts))
     return next((v for v in candidates if isinstance(v, Tensor)), None)
 
 

@@ -27,10 +27,10 @@ def read_input(module: nn.Module, inputs: tuple, output: Any) -> Any:
 def read_membrane(module: nn.Module, inputs: tuple, output: Any) -> Any:
     """The membrane potential of a neuron, wherever its library keeps it; None if it has none."""
     if isinstance(output, list) and any(isinstance(step, tuple) for step in output):
-        return [_potential(step) for step in output]
+        return [returned_potential(step) for step in output]
     is_single_step = getattr(module, "step_mode", "m") == "s"  # then SpikingJelly's v_seq is stale
     candidates = (
-        _potential(output),
+        returned_potential(output),
         None if is_single_step else getattr(module, "v_seq", None),  # csbp_core, SpikingJelly
         getattr(module, "v", None),  # the same two, where v_seq is not stored
         getattr(module, "mem", None),  # snnTorch with init_hidden
@@ -77,7 +77,7 @@ def _leading(values: Any) -> Any:
     return leading
 
 
-def _potential(output: Any) -> Any:
+def returned_potential(output: Any) -> Any:
     """The potential that a neuron returns beside its spikes, if it does."""
     if not isinstance(output, tuple) or not output:
         return None
