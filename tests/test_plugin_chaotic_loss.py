@@ -1,9 +1,14 @@
 """ChaoticLoss as its users see it: the authors' loss and gradients, annealing, state, bad input."""
 
+import copy
+import gc
+import inspect
 import io
 import math
+import re
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from helpers import (
@@ -11,14 +16,17 @@ from helpers import (
     authors_loss,
     batch,
     document_network,
+    eigenvalue_by_library,
+    forward_hooks,
     network,
     records_kept,
     rewritten,
     watching,
 )
 from torch import nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 
-from csbp_core import LIF, ChaoticLoss
+from csbp_core import LIF, ChaoticLoss, critical_z
 
 # Formula
 
@@ -71,14 +79,138 @@ def test_the_documents_network_and_sum(layer, read, inside):
     assert_same(model, output.sum() + chaos(), theirs)
 
 
-def test_mean_runs_over_all_elements_of_runs_of_any_size():
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("sizes", [(1, 2, 5), (3, 1)])
+def test_it_runs_over_all_elements_of_runs_of_any_size(sizes, reduction):
     fc = nn.Linear(6, 6, dtype=torch.float64)
-    inputs = [batch(N=n, seed=n) for n in (1, 2, 5)]
+    inputs = [batch(N=n, seed=n) for n in sizes]
     together = torch.cat([fc(x).flatten() for x in inputs])
-    chaos = ChaoticLoss(10.0).attach(fc, fc)
+    chaos = ChaoticLoss(10.0, reduction=reduction).attach(fc, fc)
     for x in inputs:
         fc(x)
-    assert_same(fc, chaos(), authors_loss([together]))
+    assert_same(fc, chaos(), authors_loss([together], reduction=reduction))
+
+
+def test_a_single_element_counts():
+    fc = nn.Linear(1, 1, dtype=torch.float64)
+    x = torch.ones(1, 1, dtype=torch.float64)
+    chaos = ChaoticLoss(10.0).attach(fc, fc)
+    fc(x)
+    assert_same(fc, chaos(), authors_loss([fc(x)]))
+    assert chaos.calls == 1
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_I0_and_scale_are_those_of_the_formula(reduction):
+    fc = nn.Linear(6, 6, dtype=torch.float64)
+    chaos = ChaoticLoss(3.0, I0=0.3, scale=4.0, reduction=reduction).attach(fc, fc)
+    s = torch.sigmoid(fc(batch()) / 4)
+    known = -3 * (0.3 * torch.log(s) + 0.7 * torch.log(1 - s))
+    assert_same(fc, chaos(), getattr(known, reduction)())
+    (row,) = chaos.report().values()
+    assert row["I0"] == 0.3
+    assert row["mean_s"] == pytest.approx(s.mean().item(), rel=1e-6)
+
+
+def test_layers_in_two_precisions_are_added_up_in_that_of_the_first():
+    fc1 = nn.Linear(6, 6)
+    fc2 = nn.Linear(6, 6, dtype=torch.float64)
+    chaos = ChaoticLoss(10.0).attach(nn.Sequential(fc1, fc2), "*")
+    first = fc1(batch(dtype=torch.float32))
+    second = fc2(batch())
+    loss = chaos()
+    assert loss.dtype == torch.float32
+    known = authors_loss([first.double(), second])
+    assert loss.item() == pytest.approx(known.item(), rel=1e-6)
+
+
+# Settings
+
+
+def test_the_defaults_are_the_documented_ones():
+    chaos = ChaoticLoss(7.0)
+    assert {name: value for name, value in chaos.state_dict().items() if name != "annealing"} == {
+        "z_start": 7.0,
+        "beta": 1.0,
+        "I0": 0.65,
+        "scale": 10.0,
+        "reduction": "mean",
+        "clamp": None,
+        "cutoff": 0.0,
+        "steps": 0,
+        "calls": 0,
+        "layers": [],
+        "measured": [],
+    }
+    assert chaos.layers == ()
+    assert chaos.limits == {}
+
+
+@pytest.mark.parametrize(
+    ("method", "defaults"),
+    [
+        (ChaoticLoss.attach, {"read": "output", "z": None, "exclude": ()}),
+        (ChaoticLoss.critical_z, {"momentum": 0.0, "weight_decay": 0.0, "nesterov": False}),
+        (ChaoticLoss.z_at, {"z_start": None}),
+    ],
+)
+def test_the_defaults_of_a_method_are_the_documented_ones(method, defaults):
+    parameters = inspect.signature(method).parameters.values()
+    given = {p.name: p.default for p in parameters if p.default is not p.empty}
+    assert given == defaults
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"z": 0.0},
+        {"beta": 1.0},
+        {"cutoff": 0.0},
+        {"I0": 1e-6, "scale": 1e-6, "beta": 1e-6},
+        {"I0": 1 - 1e-6, "scale": 1e6, "z": 1e6, "cutoff": 1e6},
+        {"clamp": (-10, 9)},
+        {"clamp": (-10.0, 9)},
+        {"clamp": (-10, 9.5)},
+        {"clamp": [-math.inf, 9.9]},
+    ],
+)
+def test_settings_at_the_ends_of_their_ranges_are_taken(settings):
+    chaos = ChaoticLoss(**{"z": 1.0, **settings})
+    for name, value in settings.items():
+        assert getattr(chaos, name) == value or name == "z"
+
+
+def test_numbers_of_other_libraries_become_plain_ones():
+    chaos = ChaoticLoss(
+        np.float32(8),
+        np.float64(0.5),
+        I0=torch.tensor(0.25),
+        scale=np.int64(4),
+        cutoff=torch.tensor(1),
+    )
+    chaos.attach(network(), "fc1").attach(network(), "fc2", z=np.int64(16))
+    chaos.step()
+    chaos.z = np.float32(2)
+    chaos.beta = torch.tensor(0.25)
+    state = chaos.state_dict()
+    names = ("z_start", "beta", "I0", "scale", "cutoff")
+    assert [(state[name], type(state[name])) for name in names] == [
+        (8.0, float),
+        (0.25, float),
+        (0.25, float),
+        (4.0, float),
+        (1.0, float),
+    ]
+    assert [(z, type(z)) for _, _, z in state["layers"]] == [(8.0, float), (16.0, float)]
+    numbers = [number for stretch in state["annealing"] for number in stretch[1:]]
+    assert numbers == [8.0, 1.0, 0.5, 2.0, 0.25, 0.25]
+    assert {type(number) for number in numbers} == {float}
+
+
+def test_it_says_what_it_is():
+    chaos = ChaoticLoss(8.0, beta=0.5).attach(network(), "fc*")
+    chaos.step()
+    assert repr(chaos) == "ChaoticLoss(z=4, beta=0.5, steps=1, layers=['fc1', 'fc2'])"
 
 
 # Annealing
@@ -115,6 +247,12 @@ def test_z_is_zero_below_the_cutoff():
     for n, z in enumerate([1.0, 0.5, 0.25, 0.0, 0.0, 0.0]):
         assert chaos.z == chaos.z_at(n) == z
         chaos.step()
+
+
+def test_a_strength_at_the_cutoff_counts():
+    chaos = ChaoticLoss(1.0, beta=0.5, cutoff=0.25)
+    assert [chaos.z_at(n) for n in range(4)] == [1.0, 0.5, 0.25, 0.0]
+    assert [chaos.z_at(n, z_start=2.0) for n in range(5)] == [2.0, 1.0, 0.5, 0.25, 0.0]
 
 
 def test_below_the_cutoff_a_layer_costs_nothing_and_the_others_go_on():
@@ -154,6 +292,15 @@ def test_a_step_forgets_what_was_not_used():
     chaos.step()
     assert records_kept(chaos) == [0]
     assert chaos() == 0
+
+
+def test_a_step_forgets_a_run_in_eval_mode():
+    model = network()
+    chaos = ChaoticLoss(1.0).attach(model, "fc1")
+    model.eval()(batch())
+    chaos.step()
+    with pytest.raises(ValueError, match=r"^layer 'fc1' did not run in training mode"):
+        chaos()
 
 
 # Set on the way
@@ -291,6 +438,29 @@ def test_other_attributes_cannot_be_set(name):
     assert getattr(chaos, name) == before
 
 
+@pytest.mark.parametrize(
+    ("name", "instead"),
+    [
+        ("z_start", "set z, which acts from now on"),
+        ("I0", "make a new ChaoticLoss"),
+        ("scale", "make a new ChaoticLoss"),
+        ("reduction", "make a new ChaoticLoss"),
+        ("clamp", "make a new ChaoticLoss"),
+        ("cutoff", "make a new ChaoticLoss"),
+        ("steps", "call step() or load_state_dict()"),
+        ("calls", "call the loss or load_state_dict()"),
+        ("layers", "call attach() or remove()"),
+    ],
+)
+def test_they_say_what_to_do_instead(name, instead):
+    with pytest.raises(AttributeError, match=f"^{name} cannot be set: {re.escape(instead)}$"):
+        setattr(ChaoticLoss(8.0), name, 3)
+
+
+def test_of_the_class_such_an_attribute_is_what_stands_there():
+    assert ChaoticLoss.steps is vars(ChaoticLoss)["steps"]
+
+
 # A zero
 
 
@@ -337,6 +507,22 @@ def test_under_no_grad_a_zero_has_no_gradient():
         assert not chaos().requires_grad
 
 
+@pytest.mark.parametrize(
+    ("dtype", "of_loss"),
+    [
+        (torch.bfloat16, torch.float32),
+        (torch.float32, torch.float32),
+        (torch.float64, torch.float64),
+    ],
+)
+def test_the_zero_of_an_empty_batch_has_the_precision_of_a_loss(dtype, of_loss):
+    fc = nn.Linear(6, 6, dtype=dtype)
+    chaos = ChaoticLoss(10.0).attach(fc, fc)
+    fc(batch(N=0, dtype=torch.float32).to(dtype))
+    loss = chaos()
+    assert (loss.item(), loss.shape, loss.dtype) == (0.0, (), of_loss)
+
+
 def test_an_empty_run_counts_for_nothing_beside_others():
     fc = nn.Linear(6, 6, dtype=torch.float64)
     x = batch()
@@ -358,17 +544,113 @@ def test_a_layer_that_is_empty_leaves_the_others():
     assert_same(model, chaos(), authors_loss([h], reduction="sum"))
 
 
+# Which calls count
+
+
+def one_step(chaos, model, x):
+    (model(x).sum() + chaos()).backward()
+
+
+@pytest.mark.filterwarnings("ignore:every layer")
+@pytest.mark.parametrize("case", ["eval", "no_grad", "past the cutoff", "empty batch", "refused"])
+def test_a_call_with_nothing_to_add_up_does_not_count_and_leaves_the_measurement_due(case):
+    model = nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 6)).double()
+    chaos = ChaoticLoss(3.0, cutoff=1.0).attach(model, nn.Linear)
+    for turn in range(2):
+        if case == "eval":
+            one_step(chaos, model.eval(), batch())
+            model.train()
+        elif case == "no_grad":
+            with torch.no_grad():
+                model(batch())
+                chaos()
+        elif case == "past the cutoff":
+            chaos.z = 0.5
+            one_step(chaos, model, batch())
+            chaos.z = 3.0
+        elif case == "empty batch":
+            one_step(chaos, model, batch(N=0))
+        else:
+            with pytest.raises(ValueError, match="did not run"):
+                chaos()
+        assert chaos.calls == 20 * turn
+        assert chaos.report()["1"]["step"] == (1 if turn else None)
+        chaos.step()
+        for _ in range(20):
+            one_step(chaos, model, batch())
+        assert chaos.calls == 20 * (turn + 1)
+        assert chaos.report()["1"]["step"] == turn + 1
+
+
+def test_of_layers_of_which_one_is_empty_a_call_counts():
+    model = network()
+    chaos = ChaoticLoss(3.0).attach(model, ["fc1", "fc2"])
+    for first, second in ((batch(N=0), batch()), (batch(), batch(N=0))):
+        model.fc1(first)
+        model.fc2(second)
+        chaos()
+    assert chaos.calls == 2
+
+
+def test_a_call_inside_a_transform_measures_nothing():
+    model = network()
+    chaos = ChaoticLoss(3.0).attach(model, "fc1")
+
+    def loss(x):
+        return model(x).sum() + chaos()
+
+    torch.func.grad(loss)(batch())
+    assert chaos.report()["fc1"]["step"] is None
+
+
+def test_nor_does_one_with_a_run_outside():
+    model = network()
+    chaos = ChaoticLoss(3.0).attach(model, "fc1")
+    model(batch())
+    torch.func.grad(lambda x: model(x).sum() + chaos())(batch())
+    assert chaos.report()["fc1"]["step"] is None
+
+
+@pytest.mark.usefixtures("fresh_compiler")
+def test_after_a_compiled_call_the_next_uncompiled_one_is_measured():
+    model = nn.Sequential(nn.Linear(2, 2))
+    x = torch.ones(3, 2)
+    chaos = ChaoticLoss(3.0).attach(model, "0")
+    compiled = torch.compile(model, backend="eager")
+    one_step(chaos, compiled, x)
+    assert chaos.report()["0"]["gradient_share"] is None
+    chaos.step()
+    compiled(x)
+    one_step(chaos, model, x)  # with a compiled run, too
+    assert chaos.report()["0"]["step"] == 0
+    chaos.step()
+    one_step(chaos, model, x)
+    assert chaos.report()["0"]["gradient_share"] > 0
+    chaos.step()
+    one_step(chaos, model, x)  # and then it is every 20th again
+    assert chaos.report()["0"]["step"] == 2
+
+
 # Warned of once
 
 
-def test_a_call_in_eval_mode_is_warned_of_once():
+def test_a_call_in_eval_mode_is_warned_of_once_where_it_is():
     model, chaos, x = in_eval_mode()
     model(x)
-    with pytest.warns(UserWarning, match=r"eval mode.*model.train\(\)"):
+    with pytest.warns(UserWarning, match=r"eval mode.*model.train\(\)") as caught:
         chaos()
+    assert caught[0].filename == __file__
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model(x)
+        chaos()
+
+
+def test_a_layer_that_is_switched_off_does_not_hide_one_in_eval_mode():
+    model = network()
+    chaos = ChaoticLoss(1.0).attach(model, "fc1", z=0.0).attach(model, "fc2")
+    model.eval()(batch())
+    with pytest.warns(UserWarning, match="eval mode"):
         chaos()
 
 
@@ -431,6 +713,73 @@ def test_resume_is_exact():
     assert resumed[2].report() == chaos.report()  # measured at the same call
 
 
+def in_full():
+    """A training of two steps in which no setting is the default."""
+    model = network()
+    chaos = ChaoticLoss(
+        12.0,
+        beta=0.5,
+        I0=0.3,
+        scale=4.0,
+        reduction="sum",
+        clamp=(-5.0, 5.0),
+        cutoff=0.25,
+    )
+    chaos.attach(model, "fc1").attach(model, "lif1", "membrane", z=6.0)
+    for _ in range(2):
+        one_step(chaos, model, batch())
+        chaos.step()
+    return model, chaos
+
+
+def test_a_state_holds_every_setting_and_count():
+    _, chaos = in_full()
+    state = chaos.state_dict()
+    measured = state.pop("measured")
+    assert state == {
+        "z_start": 12.0,
+        "beta": 0.5,
+        "I0": 0.3,
+        "scale": 4.0,
+        "reduction": "sum",
+        "clamp": (-5.0, 5.0),
+        "cutoff": 0.25,
+        "steps": 2,
+        "calls": 2,
+        "annealing": [(0, 12.0, 1.0, 0.5)],
+        "layers": [("fc1", "output", 12.0), ("lif1", "membrane", 6.0)],
+    }
+    assert [layer["numbers"]["z"] for layer in measured] == [12.0, 6.0]
+
+
+def test_a_loaded_state_replaces_every_setting_and_count():
+    model, chaos = in_full()
+    other = ChaoticLoss(1.0).attach(model, "fc1").attach(model, "lif1", "membrane", z=2.0)
+    state = chaos.state_dict()
+    other.load_state_dict(state)
+    assert other.state_dict() == state
+    for name in ("z", "z_start", "beta", "I0", "scale", "reduction", "clamp", "cutoff", "steps"):
+        assert getattr(other, name) == getattr(chaos, name)
+    model(batch())
+    assert_same(model, other(), chaos())
+    assert other.calls == chaos.calls == 3
+
+
+def test_of_a_state_without_measurements_every_layer_forgets_its_own():
+    _, chaos = in_full()
+    state = chaos.state_dict()
+    del state["measured"]
+    chaos.load_state_dict(state)
+    assert [row["step"] for row in chaos.report().values()] == [None, None]
+
+
+def test_a_state_is_loaded_afresh():
+    model, chaos = in_full()
+    model(batch())
+    chaos.load_state_dict(chaos.state_dict())
+    assert records_kept(chaos) == [0, 0]
+
+
 def test_a_state_switches_layers_off_and_on():
     model = network()
     chaos = ChaoticLoss(1.0, beta=0.5, cutoff=0.4).attach(model, "fc1")
@@ -458,6 +807,205 @@ def test_state_of_other_layers_is_refused_and_changes_nothing(layers, read):
     assert other.z == 1.0
 
 
+# Copies: more of them in test_plugin_hooks
+
+
+def test_copied_together_they_go_on_as_one():
+    model, chaos = in_full()
+    twin, twin_chaos = copy.deepcopy((model, chaos))
+    assert twin_chaos.state_dict() == chaos.state_dict()
+    for both in ((model, chaos), (twin, twin_chaos)):
+        both[0](batch(seed=1))
+    assert twin_chaos().item() == chaos().item()
+    twin_chaos.step()
+    assert (twin_chaos.steps, chaos.steps) == (3, 2)
+
+
+def test_a_copy_that_has_not_run_is_attached_to_further_layers():
+    model, chaos = in_full()
+    model.fc2.register_forward_hook(lambda *_: None)  # of somebody else
+    twin, twin_chaos = copy.deepcopy((model, chaos))
+    twin_chaos.attach(twin, "fc2")
+    assert [layer.name for layer in twin_chaos.layers] == ["fc1", "lif1", "fc2"]
+    with pytest.raises(ValueError, match=r"^layer 'fc1' is attached already"):
+        twin_chaos.attach(twin, "fc1")
+
+
+def test_one_that_nobody_holds_leaves_its_model():
+    model = network()
+    chaos = ChaoticLoss(1.0).attach(model, "fc1")
+    assert any(hooks for hooks, _ in forward_hooks(model))
+    del chaos
+    gc.collect()
+    assert not any(hooks for hooks, _ in forward_hooks(model))
+
+
+def test_a_copy_that_nobody_holds_leaves_its_model():
+    model, chaos = in_full()
+    twin, twin_chaos = copy.deepcopy((model, chaos))
+    twin(batch())
+    assert any(hooks for hooks, _ in forward_hooks(twin))
+    del twin_chaos
+    gc.collect()
+    assert not any(hooks for hooks, _ in forward_hooks(twin))
+
+
+@pytest.mark.parametrize("is_told", [False, True])
+def test_of_what_the_first_was_told_its_copy_is_not(is_told):
+    model, chaos, x = in_eval_mode()
+    if is_told:
+        model(x)
+        with pytest.warns(UserWarning, match="eval mode"):
+            chaos()
+    twin, twin_chaos = copy.deepcopy((model, chaos))
+    twin(x)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        twin_chaos()
+    assert len(caught) == (0 if is_told else 1)
+
+
+def test_a_copy_without_its_model_is_refused_only_where_it_would_count():
+    model, chaos = in_full()
+    alone = copy.deepcopy(chaos)
+    with torch.no_grad():
+        assert alone() == 0
+    with pytest.raises(ValueError, match=r"^ChaoticLoss is a copy without its model"):
+        alone()
+    twin = copy.deepcopy(model)
+    alone.attach(twin, "fc1")
+    assert [layer.name for layer in alone.layers] == ["fc1"]
+    twin(batch())
+    assert alone() > 0
+
+
+def test_one_layer_of_a_copy_without_its_model_is_enough_to_refuse_it():
+    model, chaos = in_full()
+    both = copy.deepcopy(chaos)
+    both.layers[0].find(model.fc1)
+    with pytest.raises(ValueError, match=r"^ChaoticLoss is a copy without its model"):
+        both()
+
+
+def test_a_shallow_copy_is_refused():
+    with pytest.raises(TypeError, match=r"^a shallow copy would share the hooks"):
+        copy.copy(ChaoticLoss(1.0))
+
+
+# Attached once, and more than once
+
+
+def test_removed_it_has_no_layers_and_reads_nothing():
+    model = network()
+    before = forward_hooks(model)
+    chaos = ChaoticLoss(1.0)
+    with chaos.attach(model, "fc*") as entered:
+        assert entered is chaos
+        assert [layer.name for layer in chaos.layers] == ["fc1", "fc2"]
+    assert chaos.layers == ()
+    assert forward_hooks(model) == before
+    with pytest.raises(ValueError, match=r"^no layers: attach\(model, layers\) comes before"):
+        chaos()
+
+
+def test_what_is_left_out_is_not_attached():
+    chaos = ChaoticLoss(1.0).attach(network(), "fc*", exclude="fc1")
+    assert [layer.name for layer in chaos.layers] == ["fc2"]
+
+
+def test_layers_of_two_models_may_have_one_name():
+    models = [network(2), network(3)]
+    chaos = ChaoticLoss(10.0).attach(models[0], "fc1").attach(models[1], "fc1")
+    assert list(chaos.report()) == ["fc1", "fc1 (output)"]
+    layers = [model.fc1(batch()) for model in models]
+    assert chaos().item() == pytest.approx(authors_loss(layers).item(), rel=1e-12)
+
+
+def test_many_ways_to_read_a_layer_have_a_name_each():
+    chaos = ChaoticLoss(1.0)
+    model = network()
+    for read in (watching([]), watching([]), "input", watching([])):
+        chaos.attach(model, "fc1", read)
+    names = ["fc1", "fc1 (function)", "fc1 (input)", "fc1 (function) (function)"]
+    assert list(chaos.report()) == names
+
+
+def test_a_layer_with_two_names_is_attached_once():
+    shared = nn.Linear(6, 6)
+    model = nn.ModuleDict({"a": shared, "b": shared})
+    chaos = ChaoticLoss(1.0).attach(model, "a")
+    with pytest.raises(ValueError, match=r"^layer 'b' is attached already"):
+        chaos.attach(model, "b")
+
+
+def test_a_layer_that_has_been_wrapped_is_attached_once():
+    model = nn.Sequential(nn.Linear(6, 6))
+    chaos = ChaoticLoss(1.0).attach(model, "0")
+    model[0] = checkpoint_wrapper(model[0])
+    with pytest.raises(ValueError, match=r"^layer '0' is attached already"):
+        chaos.attach(model, "0")
+
+
+def test_what_a_hundred_runs_of_each_layer_are_warned_of_is_told_once():
+    model = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1))
+    chaos = ChaoticLoss(1.0).attach(model, "*")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(120):
+            model(torch.ones(1, 1))
+    assert ["ran 101 times" in str(warning.message) for warning in caught] == [True]
+    assert records_kept(chaos) == [120, 120]
+
+
+def test_one_function_reads_a_layer_once():
+    read = watching([])
+    model = network()
+    chaos = ChaoticLoss(1.0).attach(model, "fc1", read)
+    with pytest.raises(ValueError, match=r"^layer 'fc1' is attached already: remove\(\) first"):
+        chaos.attach(model, ["fc2", "fc1"], read)
+    assert [layer.name for layer in chaos.layers] == ["fc1"]
+    assert not model.fc2._forward_hooks
+
+
+# Critical z: more of it in test_plugin_measurement
+
+
+def test_critical_z_has_the_settings_of_the_loss_and_of_the_descent():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 3), nn.Tanh())
+    x = batch(dtype=torch.float32).flatten(0, 1)
+    chaos = ChaoticLoss(3.0, I0=0.3, scale=4.0).attach(model, "0").attach(model, "1")
+    one_step(chaos, model, x)
+    assert chaos.limits == {}
+    found = chaos.critical_z(0.2, 0.5, 0.1, True)
+    eigenvalue = eigenvalue_by_library(model[0], x)
+    known = critical_z(
+        eigenvalue,
+        0.2,
+        0.5,
+        I0=0.3,
+        scale=4.0,
+        reduction="mean",
+        numel=36,
+        weight_decay=0.1,
+        nesterov=True,
+    )
+    assert found["0"] == pytest.approx(known, rel=1e-5)
+    assert found["1"].startswith("unknown: only the output of a linear")
+    assert {key: limit.value for key, limit in chaos.limits.items()} == {"0": found["0"], "1": None}
+    report = chaos.report()
+    assert report["0"]["z_over_critical"] == 3.0 / found["0"]
+    assert report["1"]["z_over_critical"] is None
+
+
+def test_critical_z_by_an_optimizer_is_that_of_its_settings():
+    model = network()
+    chaos = ChaoticLoss(3.0).attach(model, "fc1")
+    one_step(chaos, model, batch())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.2, momentum=0.5)
+    assert chaos.critical_z(optimizer) == chaos.critical_z(0.2, momentum=0.5)
+
+
 # Bad input
 
 
@@ -468,6 +1016,10 @@ def test_state_of_other_layers_is_refused_and_changes_nothing(layers, read):
         ({"z": math.nan}, r"^z = nan: must be a number in \[0, inf\)$"),
         ({"z": "10"}, r"^z = '10': must be a number"),
         ({"beta": 0.0}, r"^beta = 0.0: must be a number in \(0, 1\]$"),
+        ({"z": math.inf}, r"^z = inf: must be a number in \[0, inf\)$"),
+        ({"I0": 0.0}, r"^I0 = 0.0: must be a number in \(0, 1\)$"),
+        ({"scale": math.inf}, r"^scale = inf: must be a number in \(0, inf\)$"),
+        ({"cutoff": math.inf}, r"^cutoff = inf: must be a number in \[0, inf\)$"),
         ({"beta": 1.01}, r"^beta = 1.01: must be a number in \(0, 1\]$"),
         ({"I0": 1.0}, r"^I0 = 1.0: must be a number in \(0, 1\)$"),
         ({"scale": 0}, r"^scale = 0: must be a number in \(0, inf\)$"),
@@ -479,6 +1031,12 @@ def test_state_of_other_layers_is_refused_and_changes_nothing(layers, read):
         ),
         ({"clamp": (-10,)}, r"^clamp = \(-10,\): must be"),
         ({"clamp": 10.0}, r"^clamp = 10.0: must be"),
+        ({"clamp": (-10, 0, 9.9)}, r"^clamp = \(-10, 0, 9.9\): must be"),
+        ({"clamp": (3.0, 3.0)}, r"^clamp = \(3.0, 3.0\): must be"),
+        ({"clamp": (math.nan, 9.9)}, r"^clamp = \(nan, 9.9\): must be"),
+        ({"clamp": (-10, "9.9")}, r"^clamp = \(-10, '9.9'\): must be"),
+        ({"clamp": ("-10", 9.9)}, r"^clamp = \('-10', 9.9\): must be"),
+        ({"clamp": "ab"}, r"^clamp = 'ab': must be"),
         ({"clamp": ("low", "mid")}, r"^clamp = \('low', 'mid'\): must be"),
     ],
 )

@@ -29,6 +29,19 @@ from torch.func import functional_call, grad, vmap
 from torch.utils.checkpoint import checkpoint
 
 from csbp_core import ChaoticLoss
+from csbp_core.plugin.hooks import Taken
+from csbp_core.torch_private import (
+    compiled_graph_is_gone,
+    has_left_its_transform,
+    has_no_values,
+    has_outer_gradient,
+    hooks_of,
+    in_backward_pass,
+    is_replica,
+    is_transformed,
+    remove_hook,
+    uncompiled,
+)
 
 # What is read
 
@@ -112,6 +125,87 @@ def test_of_a_list_with_potentials_all_membranes_are_read():
     assert_same(model, chaos(), authors_loss([2 * model.fc(x)]))
 
 
+class Given(nn.Module):
+    """A neuron that gives and keeps what it is told to."""
+
+    def __init__(self, output, **kept):
+        super().__init__()
+        self.output = output
+        vars(self).update(kept)
+
+    def forward(self, x):
+        return self.output
+
+
+class State(tuple):
+    """A state as of norse: a tuple with a v."""
+
+    v = torch.tensor([4.0, 4.0], requires_grad=True)
+
+
+def full(value):
+    return torch.full((2,), float(value), requires_grad=True)
+
+
+@pytest.mark.parametrize(
+    ("neuron", "known"),
+    [
+        pytest.param(Given((full(1), full(2))), [2], id="a potential that is returned"),
+        pytest.param(Given((full(1), full(2), full(3))), [3], id="the last of three"),
+        pytest.param(Given((full(1), State())), [4], id="of a state its v"),
+        pytest.param(Given(full(1), v_seq=full(2), v=full(3), mem=full(4)), [2], id="v_seq"),
+        pytest.param(Given(full(1), v_seq=None, v=full(3), mem=full(4)), [3], id="v"),
+        pytest.param(Given(full(1), v=0.0, mem=full(4)), [4], id="mem"),
+        pytest.param(
+            Given(full(1), v_seq=full(2), v=full(3), step_mode="s"), [3], id="v of a single step"
+        ),
+        pytest.param(
+            Given(full(1), v_seq=full(2), v=full(3), step_mode="m"), [2], id="v_seq of many"
+        ),
+        pytest.param(Given((full(1), full(2)), v_seq=full(3)), [2], id="returned before kept"),
+        pytest.param(Given(([], None), mem=full(4)), [4], id="kept where none is returned"),
+        pytest.param(Given([(full(1), full(2)), (full(1), full(3))]), [2, 3], id="a list"),
+        pytest.param(Given((), mem=full(4)), [4], id="nothing is returned"),
+    ],
+)
+def test_a_membrane_is_found_where_a_neuron_has_it(neuron, known):
+    chaos = ChaoticLoss(3.0).attach(nn.Sequential(neuron), "0", "membrane")
+    neuron(full(0))
+    assert [record.h.tolist() for record in chaos.layers[0].records] == [[h, h] for h in known]
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        pytest.param([full(1), (full(1), full(2))], id="a step without"),
+        pytest.param([(full(1), full(2)), full(1)], id="a last step without"),
+    ],
+)
+def test_steps_of_which_one_has_no_membrane_are_refused(output):
+    neuron = Given(output, v=full(3))
+    chaos = ChaoticLoss(3.0).attach(nn.Sequential(neuron), "0", "membrane")
+    with pytest.raises(ValueError, match=r"^layer '0' \(Given\) has no membrane that is a float"):
+        neuron(full(0))
+    assert records_kept(chaos) == [0]
+
+
+@pytest.mark.parametrize("read", ["output", "input"])
+@pytest.mark.parametrize(
+    ("values", "known"),
+    [
+        pytest.param((full(1), full(2)), [1], id="a tuple"),
+        pytest.param(((full(3), full(1)), full(2)), [3], id="a tuple in a tuple"),
+        pytest.param([[full(1), full(2)], full(3)], [1, 2, 3], id="a list in a list"),
+        pytest.param([(full(1), full(4)), [(full(2), full(5))]], [1, 2], id="tuples in lists"),
+    ],
+)
+def test_the_first_of_tuples_and_all_of_lists_are_read(read, values, known):
+    model = nn.Identity()
+    chaos = ChaoticLoss(3.0).attach(model, model, read)
+    model(values)
+    assert [record.h.tolist() for record in chaos.layers[0].records] == [[h, h] for h in known]
+
+
 @pytest.mark.parametrize("output", [[], [None], ["text"], [torch.arange(3)], {"h": torch.ones(3)}])
 def test_a_list_of_something_else_is_refused(output):
     model = nn.Identity()
@@ -161,9 +255,9 @@ def test_an_input_that_its_own_layer_overwrites_is_refused():
     ("read", "line"),
     [
         ("membrane", r"membrane that is a float tensor: attach to the neuron"),
-        (lambda module, inputs, output: None, r".* that is a float tensor"),
-        (lambda module, inputs, output: output > 0, r".* that is a float tensor"),
-        (lambda module, inputs, output: [output], r".* that is a float tensor"),
+        (lambda module, inputs, output: None, r"h that is a float tensor"),
+        (lambda module, inputs, output: output > 0, r"h that is a float tensor"),
+        (lambda module, inputs, output: [output], r"h that is a float tensor"),
     ],
     ids=["no membrane", "nothing", "a boolean tensor", "a list"],
 )
@@ -199,6 +293,123 @@ def test_a_record_may_have_its_gradient_from_the_input_alone(layer, read):
     model(x)
     chaos().backward()
     assert x.grad.abs().max() > 0
+
+
+def two_runs(first, second):
+    """A layer that is read, and has run twice, each time as it is told."""
+    fc = nn.Linear(6, 6, dtype=torch.float64)
+    chaos = ChaoticLoss(3.0).attach(nn.Sequential(fc), "0")
+    first(fc)
+    second(fc)
+    return chaos
+
+
+def as_it_should(fc):
+    fc(batch().requires_grad_())
+
+
+def without_a_gradient(fc):
+    fc.requires_grad_(False)
+    fc(batch())
+    fc.requires_grad_()
+
+
+def overwritten(fc):
+    fc(batch()).add_(1.0)
+
+
+def gone_back(fc):
+    fc(batch()).sum().backward()
+
+
+def inside_a_transform(fc):
+    grad(lambda x: fc(x).sum())(batch())
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+@pytest.mark.parametrize(
+    ("spoilt", "line"),
+    [
+        (without_a_gradient, "gave output without a gradient: nothing before it is trained"),
+        (overwritten, "had its output changed in place after it ran: set inplace=False in what"),
+        (gone_back, "went through a backward pass before the ChaoticLoss was called: call it once"),
+        (inside_a_transform, "ran inside vmap or torch.func.grad: call the chaotic loss inside"),
+    ],
+)
+def test_one_run_of_two_is_enough_to_refuse_them(spoilt, line, is_first):
+    runs = (spoilt, as_it_should) if is_first else (as_it_should, spoilt)
+    chaos = two_runs(*runs)
+    with pytest.raises(ValueError, match=f"^layer '0' {line}"):
+        chaos()
+    assert two_runs(as_it_should, as_it_should)() > 0
+
+
+def test_a_function_that_gives_no_gradient_is_called_h():
+    model = network()
+    chaos = ChaoticLoss(3.0).attach(model, "fc1", lambda module, inputs, output: output.detach())
+    model(batch())
+    with pytest.raises(ValueError, match=r"^layer 'fc1' gave h without a gradient: nothing"):
+        chaos()
+
+
+# What is kept
+
+
+@pytest.mark.parametrize("mode", ["positional", "keyword"])
+def test_inputs_are_kept_of_a_linear_layer_whose_output_is_read(mode):
+    model = nn.Sequential(nn.Linear(6, 6), nn.Tanh())
+    x = batch(dtype=torch.float32)
+    chaos = ChaoticLoss(3.0).attach(model, "*").attach(model, "0", "input")
+    h = model[0](x.requires_grad_()) if mode == "positional" else model[0](input=x.requires_grad_())
+    model[1](h)
+    kept = [layer.records[0].inputs for layer in chaos.layers]
+    assert kept[0] is x
+    assert kept[1:] == [None, None]
+
+
+def test_the_run_of_a_layer_of_neurons_is_kept_however_it_is_read():
+    model = network()
+    chaos = ChaoticLoss(3.0)
+    for read in ("output", "input", "membrane"):
+        chaos.attach(model, "lif1", read)
+    for n in range(3):
+        spikes = model[:2](batch(seed=n))
+        for layer in chaos.layers:
+            run_of_layer = layer.records[n].run
+            assert torch.equal(run_of_layer.spikes, spikes)
+            assert torch.equal(run_of_layer.v_seq, model.lif1.v_seq)
+    seen = [[record.run.spikes for record in layer.records] for layer in chaos.layers]
+    for first, second, third in zip(*seen, strict=True):
+        assert torch.equal(first, second)
+        assert torch.equal(first, third)
+
+
+@pytest.mark.filterwarnings("ignore:every layer")
+@pytest.mark.parametrize("read", ["output", "input"])
+def test_a_run_in_eval_leaves_the_records_of_before_as_they_are(read):
+    model = network()
+    chaos = ChaoticLoss(3.0).attach(model, "lif1", read)
+    model(batch())
+    (record,) = chaos.layers[0].records
+    model.eval()(2 * batch())
+    with torch.no_grad():
+        model.train()(2 * batch())
+    assert chaos.layers[0].records == [record]
+    assert chaos() > 0
+
+
+@pytest.mark.parametrize(
+    ("case", "is_evaluation"),
+    [("no_grad", False), ("switched off", False), ("eval", True), ("eval and no_grad", False)],
+)
+def test_only_of_layers_in_eval_mode_with_gradients_it_is_an_evaluation(case, is_evaluation):
+    model = network()
+    chaos = ChaoticLoss(0.0 if case == "switched off" else 3.0).attach(model, "fc1")
+    model.train("eval" not in case)
+    with torch.set_grad_enabled("no_grad" not in case):
+        model(batch())
+        (layer,) = chaos.layers
+        assert layer.take() == Taken([], "", is_evaluation)
 
 
 # When nothing is kept
@@ -330,6 +541,25 @@ def test_a_run_in_eval_counts_for_one_call():
         chaos()
 
 
+def test_a_step_forgets_in_which_mode_a_layer_ran():
+    model = network()
+    chaos = ChaoticLoss(3.0).attach(model, "fc*")
+    for mode in ("eval", "no_grad"):
+        with torch.set_grad_enabled(mode == "eval"):
+            model.train(mode == "no_grad")(batch())
+        chaos.step()
+        assert {layer.skipped_in for layer in chaos.layers} == {""}
+        with pytest.raises(ValueError, match=f"^layer 'fc1' {DID_NOT_RUN}"):
+            chaos()
+
+
+def test_a_layer_that_is_switched_off_need_not_run():
+    model = network()
+    chaos = ChaoticLoss(3.0).attach(model, "fc1").attach(model, "fc2", z=0.0)
+    h = model.fc1(batch())
+    assert_same(model, chaos(), authors_loss([h], 3.0))
+
+
 # Calls that come too late, or never
 
 
@@ -355,6 +585,28 @@ def test_a_hundred_runs_between_two_calls_are_not_warned_of():
         for _ in range(3):
             run(model, 100)
             chaos()
+
+
+def test_runs_before_a_step_do_not_count():
+    model = network()
+    chaos = ChaoticLoss(3.0).attach(model, "fc*")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(3):
+            run(model, 60)
+            chaos.step()
+
+
+def test_few_runs_leave_the_number_that_is_usual():
+    model = network()
+    chaos = ChaoticLoss(3.0).attach(model, "fc*")
+    for times in (1, 30):
+        run(model, times)
+        chaos()
+        assert {layer.many_runs for layer in chaos.layers} == {100}
+    run(model, 51)
+    chaos()
+    assert {layer.many_runs for layer in chaos.layers} == {102}
 
 
 def test_where_a_call_counts_many_runs_twice_as_many_are_usual():
@@ -472,6 +724,30 @@ def test_remove_leaves_the_model_as_it_was():
     assert calls == ["theirs"] * 4
 
 
+def test_what_was_attached_and_is_removed_is_forgotten():
+    model = network()
+    chaos = ChaoticLoss(10.0).attach(model, "fc1")
+    (hook,) = chaos.layers
+    model(batch())
+    chaos.remove()
+    assert hook.records == []
+    model.fc2.register_forward_hook(hook, with_kwargs=True)  # as what was traced may hold on to it
+    model(batch())
+    assert hook.records == []
+
+
+def test_after_a_removal_the_model_is_not_kept_alive():
+    model = network()
+    chaos = ChaoticLoss(10.0).attach(model, "fc1")
+    (chaos_layer,) = chaos.layers
+    fc1 = weakref.ref(model.fc1)
+    chaos.remove()
+    del model, chaos_layer
+    gc.collect()
+    assert fc1() is None
+    assert chaos.z == 10.0
+
+
 def test_a_chaotic_loss_without_layers_is_refused():
     model = network()
     chaos = ChaoticLoss(10.0).attach(model, "fc1")
@@ -548,6 +824,7 @@ def test_a_copy_of_a_model_leaves_no_record(copy_of):
     assert records_kept(chaos) == [1, 1]
     copied_hooks = [hook for module in twin.modules() for hook in module._forward_hooks.values()]
     assert not any(hook.records for hook in copied_hooks)
+    assert all(hook.is_adrift for hook in copied_hooks)  # there is nobody to read for
     known = rewritten(model, x)
     assert_same(model, chaos(), authors_loss([known.currents[0], known.before_reset[1]]))
 
@@ -800,6 +1077,36 @@ def test_a_method_of_the_model_reads_with_the_copy():
         twin.scale.fill_(5.0)
     twin(x)
     assert_same(twin, twin_chaos(), authors_loss([twin.scale * twin.fc(x)], 3.0))
+
+
+class Reader(nn.Module):
+    """A module that reads a layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.factor = nn.Parameter(torch.tensor(2.0, dtype=torch.float64))
+
+    def forward(self, module, inputs, output):
+        return self.factor * output
+
+
+def test_a_module_that_reads_is_that_of_the_copy():
+    model = network()
+    reader = Reader()
+    chaos = ChaoticLoss(3.0).attach(model, "fc1", reader)
+    twin_reader, twin, twin_chaos = copy.deepcopy((reader, model, chaos))
+    with torch.no_grad():
+        twin_reader.factor.fill_(5.0)
+    h = twin.fc1(batch())
+    assert_same(twin.fc1, twin_chaos(), authors_loss([5.0 * h], 3.0))
+
+
+def test_a_module_that_reads_and_is_not_copied_along_is_missed_when_it_is_needed():
+    model = network()
+    chaos = ChaoticLoss(3.0).attach(model, "fc1", Reader())
+    twin, _twin_chaos = copy.deepcopy((model, chaos))
+    with pytest.raises(ValueError, match=LOST):
+        twin(batch())
 
 
 LOST = r"^layer 'fc1?' was read by a function that could not be copied along: attach the copied"
@@ -1213,3 +1520,137 @@ def test_called_outside_a_transformed_function_is_refused(transform, samples):
     line = r"^layer 'fc1' ran inside vmap or torch.func.grad: call the chaotic loss inside"
     with pytest.raises(ValueError, match=line):
         chaos()
+
+
+# The private names of torch
+
+
+def test_a_replica_of_data_parallelism_does_not_take_the_place_of_its_layer():
+    fc = nn.Linear(6, 6, dtype=torch.float64)
+    chaos = ChaoticLoss(3.0).attach(nn.Sequential(fc), "0")
+    replica = fc._replicate_for_data_parallel()
+    replica.weight = fc.weight * 1.0
+    replica.bias = fc.bias * 1.0
+    assert (is_replica(replica), is_replica(fc)) == (True, False)
+    h = replica(batch())
+    assert chaos.layers[0].module is fc
+    assert_same(fc, chaos(), authors_loss([h], 3.0))
+
+
+class Exponential(torch.autograd.Function):
+    """exp, which saves what it needs by the public way."""
+
+    @staticmethod
+    def forward(ctx, x):
+        y = x.exp()
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (y,) = ctx.saved_tensors
+        return gradient * y
+
+
+@pytest.mark.parametrize(
+    ("h_of", "is_seen"),
+    [
+        pytest.param(lambda x: x.exp(), True, id="saves its result"),
+        pytest.param(Exponential.apply, True, id="saves by save_for_backward"),
+        pytest.param(lambda x: x.exp().clone(), True, id="a copy, which saves nothing"),
+        pytest.param(lambda x: x.exp().view(-1).clone(), True, id="a copy of a view"),
+        pytest.param(lambda x: x + 1.0, False, id="has saved nothing at all"),
+        pytest.param(lambda x: x, False, id="has no graph"),
+    ],
+)
+def test_that_a_graph_is_gone_shows_in_what_it_has_saved(h_of, is_seen):
+    h = h_of(torch.ones(3, requires_grad=True))
+    assert not compiled_graph_is_gone(h)
+    h.sum().backward(retain_graph=True)
+    assert not compiled_graph_is_gone(h)
+    h.sum().backward()
+    assert compiled_graph_is_gone(h) == is_seen
+
+
+def test_whether_a_backward_pass_is_running():
+    seen = []
+    x = torch.ones(3, requires_grad=True)
+    x.register_hook(lambda gradient: seen.append(in_backward_pass()))
+    assert not in_backward_pass()
+    x.sum().backward()
+    assert seen == [True]
+    assert not in_backward_pass()
+
+
+def test_what_belongs_to_a_transform_and_has_left_it():
+    seen = []
+    kept = []
+    outside = torch.ones(3, requires_grad=True)
+
+    def loss(x):
+        seen.append([is_transformed(x), has_left_its_transform(x), is_transformed(outside)])
+        kept.append(x)
+        return (x * outside).sum()
+
+    grad(loss)(torch.ones(3))
+    vmap(loss)(torch.ones(2, 3))
+    assert seen == [[True, False, False]] * 2
+    assert [has_left_its_transform(x) for x in (*kept, outside)] == [True, True, False]
+
+
+def test_whose_gradient_a_tensor_has_inside_a_transform():
+    seen = []
+    outside = torch.ones(3, requires_grad=True)
+
+    def loss(x):
+        products = (x, outside, x * outside, x.detach(), outside.detach())
+        seen.append([has_outer_gradient(value) for value in products])
+        return (x * outside).sum()
+
+    grad(loss)(torch.ones(3))
+    grad(loss)(torch.ones(3, requires_grad=True))
+    assert seen == [[False, True, True, False, False], [True, True, True, False, False]]
+
+
+def test_what_stands_for_a_tensor_has_no_values():
+    mode = FakeTensorMode()
+    assert has_no_values(mode.from_tensor(torch.ones(3)))
+    assert not has_no_values(torch.ones(3))
+    assert not has_no_values(None)
+
+
+class Counter:
+    """A hook that is an object, and one that is a method of it."""
+
+    def __call__(self, module, args, kwargs, output):
+        pass
+
+    def before(self, module, args, kwargs):
+        pass
+
+
+def test_one_hook_is_removed_wherever_it_is_and_the_others_stay():
+    fc = nn.Linear(2, 2)
+    fc.register_forward_pre_hook(lambda module, args: None)
+    fc.register_forward_hook(lambda module, args, kwargs, output: None, with_kwargs=True)
+    others = hooks_of(fc)
+    kwargs_of_others = dict(fc._forward_hooks_with_kwargs)
+    counter = Counter()
+    for _ in range(2):
+        fc.register_forward_pre_hook(counter.before, with_kwargs=True)
+        fc.register_forward_hook(counter, with_kwargs=True)
+    fc.register_forward_hook(Counter(), with_kwargs=True)
+    assert hooks_of(fc)[:3] == [others[0], counter.before, counter.before]
+    assert len(hooks_of(fc)) == 7
+    remove_hook(fc, counter)
+    assert hooks_of(fc)[:2] == others
+    assert len(hooks_of(fc)) == 3
+    assert not fc._forward_pre_hooks_with_kwargs
+    assert len(fc._forward_hooks_with_kwargs) == 2
+    assert kwargs_of_others.items() <= fc._forward_hooks_with_kwargs.items()
+
+
+def test_what_is_not_compiled_is_what_it_is():
+    fc = nn.Linear(2, 2)
+    assert uncompiled(fc) is fc
+    assert uncompiled(torch.compile(fc, backend="eager")) is fc

@@ -1,5 +1,7 @@
 """Which layers a ChaoticLoss finds: by name, glob, module or type, each once, through wrappers."""
 
+import re
+
 import pytest
 import torch
 from helpers import assert_same, authors_loss, batch, network, records_kept, rewritten
@@ -7,6 +9,7 @@ from torch import nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 
 from csbp_core import LIF, ChaoticLoss
+from csbp_core.plugin.layers import find_layers, unwrapped
 
 
 class Deep(nn.Module):
@@ -343,6 +346,124 @@ def test_a_glob_that_would_have_gone_deeper_is_told_how():
 def test_swapped_arguments_are_refused_in_one_line(model):
     with pytest.raises(ValueError, match=r"^model = .*attach\(model, layers\)$"):
         ChaoticLoss(1.0).attach(model, network())
+
+
+def layers_named(*names):
+    """A network with layers of these names."""
+    return nn.ModuleDict({name: nn.Linear(1, 1) for name in names})
+
+
+@pytest.mark.parametrize(
+    ("names", "wanted", "suggested"),
+    [
+        (("fc1", "fc2", "fc3", "fc4"), "fc9", "fc4, fc3, fc2"),  # three, and no more
+        (("abxyz", "zzzzz"), "abcd", "abxyz"),  # alike by 2 * 2 / 9 = 0.44
+        (("conv1", "conv2"), "con1", "conv1, conv2"),  # the best comes first
+    ],
+)
+def test_a_name_that_is_not_there_is_answered_by_the_three_most_alike(names, wanted, suggested):
+    model = layers_named(*names)
+    with pytest.raises(
+        ValueError, match=f"^no layer '{wanted}' in ModuleDict: did you mean {suggested}$"
+    ):
+        ChaoticLoss(1.0).attach(model, wanted)
+
+
+def test_names_that_are_not_alike_are_not_suggested():
+    line = r"^no layer 'abcd' in ModuleDict: it has abvwxyz, zzzzz$"  # alike by 2 * 2 / 11 = 0.36
+    with pytest.raises(ValueError, match=line):
+        ChaoticLoss(1.0).attach(layers_named("abvwxyz", "zzzzz"), "abcd")
+
+
+def test_of_many_names_a_message_lists_twenty():
+    names = [f"layer{n:02}" for n in range(25)]
+    line = f"^no layer 'zzzz' in ModuleDict: it has {', '.join(names[:20])}$"
+    with pytest.raises(ValueError, match=line):
+        ChaoticLoss(1.0).attach(layers_named(*names), "zzzz")
+
+
+@pytest.mark.parametrize(
+    ("layers", "exclude", "line"),
+    [
+        ([], (), "layers is empty: must be names, globs, modules or types"),
+        ("fc1", "fc1", "exclude leaves no layer: must be names, globs, modules or types"),
+        (["fc1", "fc2"], ["fc*"], "exclude leaves no layer: must be names, globs, modules or"),
+    ],
+)
+def test_the_message_says_whether_anything_was_left_out(layers, exclude, line):
+    with pytest.raises(ValueError, match=f"^{line}"):
+        ChaoticLoss(1.0).attach(network(), layers, exclude=exclude)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "described"),
+    [
+        (3, "3"),
+        (2.5, "2.5"),
+        (None, "None"),
+        (nn.Conv1d, "<class 'torch.nn.modules.conv.Conv1d'>"),
+        (nn.Tanh(), "Tanh()"),
+        (nn.Sequential(nn.Tanh()), "of type Sequential"),
+        (torch.ones(99), "of type Tensor"),
+        (b"fc1", "of type bytes"),
+    ],
+)
+def test_what_is_not_there_is_described_in_short(wanted, described):
+    with pytest.raises(ValueError, match=rf"^no layer {re.escape(described)} in Sequential: it"):
+        ChaoticLoss(1.0).attach(network(), [wanted])
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern", "fits"),
+    [
+        ("a", "a", True),
+        ("a", "b", False),
+        ("a.b", "a", False),
+        ("a", "a.b", False),
+        ("a.b", "a.*", True),
+        ("a.b.c", "a.*", False),
+        ("a", "**", True),
+        ("a.b.c", "**", True),
+        ("a", "**.a", True),
+        ("a.b", "a.b.**", True),
+        ("a.b", "a.b.c.**", False),
+        ("a.b.c", "a.**.c", True),
+        ("a.c", "a.**.c", True),
+        ("a.c.d", "a.**.c", False),
+        ("a.b.c.d", "**.b.**", True),
+        ("a.b", "**.**", True),
+        ("b.a.a", "**.a.a", True),
+        ("a.a.b", "**.a.a", False),
+    ],
+)
+def test_a_glob_fits_part_by_part(name, pattern, fits):
+    model = nn.Linear(1, 1)
+    for part in reversed(name.split(".")):
+        model = nn.ModuleDict({part: model})  # which never runs, so that the layer alone counts
+    if fits:
+        assert list(find_layers(model, pattern)) == [name]
+    else:
+        with pytest.raises(ValueError, match=r"^no layer|which never runs"):
+            find_layers(model, pattern)
+
+
+def test_wrappers_in_any_order_are_peeled_off():
+    model = network()
+    once = torch.compile(model, backend="eager")
+    assert unwrapped(model) is model
+    assert unwrapped(once) is model
+    assert unwrapped(nn.DataParallel(once)) is model
+    assert (
+        unwrapped(torch.compile(nn.DataParallel(nn.DataParallel(model)), backend="eager")) is model
+    )
+
+
+def test_only_of_data_parallelism_a_part_called_module_is_a_wrapper():
+    model = nn.Sequential(nn.DataParallel(nn.Linear(1, 1)), nn.ModuleDict({"module": nn.Tanh()}))
+    chaos = ChaoticLoss(1.0).attach(model, "0").attach(model, "1.module")
+    assert list(chaos.report()) == ["0", "1.module"]
+    with pytest.raises(ValueError, match=r"^no layer '0.weight' in Sequential"):
+        chaos.attach(model, "0.weight")
 
 
 # Once, and more than once

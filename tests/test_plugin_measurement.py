@@ -23,6 +23,9 @@ from torch import nn
 from torch.func import functional_call, grad, vmap
 
 from csbp_core import LIF, ChaoticLoss, critical_z, triangle
+from csbp_core.plugin.activity import Activity
+from csbp_core.plugin.hooks import Record
+from csbp_core.plugin.measurement import CriticalZ, Measurement, Numbers, report_on
 
 
 class Expected(NamedTuple):
@@ -123,6 +126,113 @@ def test_report_adds_up_the_runs_of_a_layer():
     assert row["mean_s"] == pytest.approx(mean_s(h), rel=1e-6)
 
 
+def line(weight):
+    """h = weight * x, one unit."""
+    fc = nn.Linear(1, 1, bias=False, dtype=torch.float64)
+    nn.init.constant_(fc.weight, weight)
+    return fc
+
+
+def column(*values):
+    return torch.tensor([[value] for value in values], dtype=torch.float64)
+
+
+def sigmoid(h, scale=10):
+    return 1 / (1 + math.exp(-h / scale))
+
+
+def test_report_of_two_runs_by_hand():
+    fc = line(2.0)
+    chaos = ChaoticLoss(4.0, I0=0.6, scale=5.0).attach(nn.Sequential(fc), "0")
+    outputs = [fc(column(1.0)), fc(column(-3.0, 5.0))]  # h = 2, and -6 and 10
+    (0.01 * torch.cat(outputs).sum() + chaos()).backward()
+    s = [sigmoid(h, 5.0) for h in (2.0, -6.0, 10.0)]
+    c = math.hypot(*(4.0 * (s_i - 0.6) / (3 * 5.0) for s_i in s))
+    r = math.hypot(0.01, 0.01, 0.01)
+    row = chaos.report()["0"]
+    assert row["mean_s"] == pytest.approx(sum(s) / 3, rel=1e-6)
+    assert row["gradient_share"] == pytest.approx(c / (c + r), rel=1e-6)
+    assert (row["step"], row["z"], row["I0"]) == (0, 4.0, 0.6)
+
+
+@pytest.mark.parametrize("clamp", [(-5.0, 8.0), None])
+def test_mean_s_is_that_of_the_loss_which_clamps_h(clamp):
+    fc = line(1.0)
+    chaos = ChaoticLoss(3.0, clamp=clamp).attach(nn.Sequential(fc), "0")
+    fc(column(-9.0, 2.0, 30.0))
+    chaos()
+    heights = (-5.0, 2.0, 8.0) if clamp else (-9.0, 2.0, 30.0)
+    known = sum(map(sigmoid, heights)) / 3
+    assert chaos.report()["0"]["mean_s"] == pytest.approx(known, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("chaotic", "others", "known"),
+    [
+        ([3.0, 4.0], [5.0], 0.5),  # 5 of 5 + 5
+        ([5.0], [3.0, 4.0, 0.0], 0.5),
+        ([0.25], [0.75], 0.25),
+        ([0.0], [2.0], 0.0),
+        ([2.0], [0.0], 1.0),
+        ([0.0], [0.0], None),
+        ([2.0], [], None),
+        ([], [], None),
+    ],
+)
+def test_the_gradient_share_is_that_of_the_norms_of_all_runs(chaotic, others, known):
+    measurement = Measurement([], step=0, z=1.0)
+    measurement.chaotic_norms = [torch.tensor(norm) for norm in chaotic]
+    measurement.other_norms = [torch.tensor(norm) for norm in others]
+    assert measurement.gradient_share() == (None if known is None else pytest.approx(known))
+
+
+@pytest.mark.parametrize("versions", [(0, 0), (None, 0), (0, None), (None, None)])
+def test_one_compiled_run_makes_a_measurement_one_of_a_compiled_model(versions):
+    records = [Record(torch.ones(2), version, None, None, None) for version in versions]
+    assert Measurement(records, step=0, z=1.0).is_compiled == (None in versions)
+
+
+@pytest.mark.parametrize(
+    ("values", "are_spikes"),
+    [
+        ((0.0, 1.0, 0.0), True),
+        ((0.0, 0.0, 0.0), True),
+        ((1.0, 1.0, 1.0), True),
+        ((0.0, 1.0, 0.5), False),
+        ((0.0, 1.0, 2.0), False),
+        ((0.0, 1.0, -1.0), False),
+    ],
+)
+def test_only_inputs_that_are_all_spikes_are_kept_as_such(values, are_spikes):
+    fc = nn.Linear(3, 2)
+    x = torch.tensor([values])
+    chaos = ChaoticLoss(3.0).attach(nn.Sequential(fc), "0")
+    fc(x)
+    chaos()
+    (kept,) = chaos.layers[0].measurement.inputs
+    assert kept.dtype == (torch.bool if are_spikes else torch.float32)
+    assert torch.equal(kept.float(), x)
+
+
+def test_critical_z_counts_the_elements_of_all_runs():
+    fc = nn.Linear(6, 3)
+    x = batch(dtype=torch.float32).flatten(0, 1)
+    chaos = ChaoticLoss(3.0).attach(nn.Sequential(fc), "0")
+    for rows in (x[:2], x[2:]):
+        fc(rows)
+    chaos()
+    known = critical_z(eigenvalue_by_library(fc, x), 0.2, reduction="mean", numel=36)
+    assert chaos.critical_z(0.2)["0"] == pytest.approx(known, rel=1e-5)
+
+
+def test_half_precision_is_measured_in_full():
+    fc = nn.Linear(1, 1, bias=False).bfloat16()
+    nn.init.constant_(fc.weight, 1.0)
+    chaos = ChaoticLoss(3.0).attach(nn.Sequential(fc), "0")
+    (fc(torch.ones(200, 1, dtype=torch.bfloat16)).sum() * 1e-3 + chaos()).backward()
+    assert chaos.report()["0"]["mean_s"] == pytest.approx(sigmoid(1.0), rel=1e-6)
+
+
 def test_report_is_measured_at_every_20th_call():
     model = network()
     chaos = ChaoticLoss(3.0, beta=0.9).attach(model, "fc*")
@@ -148,14 +258,16 @@ def test_report_is_of_the_last_measured_call():
     assert row["gradient_share"] == pytest.approx(expected.gradient_share, rel=1e-6)
 
 
-def test_a_chaotic_loss_with_a_backward_pass_of_its_own_has_its_share():
+@pytest.mark.parametrize("comes_first", ["the task", "the chaotic loss"])
+def test_a_chaotic_loss_with_a_backward_pass_of_its_own_has_its_share(comes_first):
     model = network()
     x = batch()
     chaos = ChaoticLoss(3.0).attach(model, "lif2", "input")
     out = model(x)
     loss = chaos()
-    out.var().backward(retain_graph=True)
-    loss.backward()
+    losses = [out.var(), loss] if comes_first == "the task" else [loss, out.var()]
+    losses[0].backward(retain_graph=True)
+    losses[1].backward()
     _, expected = by_autograd(model, x, 3.0)
     found = chaos.report()["lif2"]["gradient_share"]
     assert found == pytest.approx(expected.gradient_share, rel=1e-6)
@@ -770,6 +882,97 @@ def test_zero_surrogate_is_where_autograd_finds_none(settings):
     assert chaos.report()["0"]["zero_surrogate"] == pytest.approx(expected)
 
 
+def test_zero_surrogate_counts_what_has_just_become_zero():
+    lif = LIF(store_v_seq=True, gamma=0.5)
+    chaos = ChaoticLoss(3.0).attach(nn.Sequential(lif), "0", "membrane")
+    x = torch.tensor([[[0.5, 0.51, 1.0, 1.49, 1.5, 2.0]]])  # u = -gamma, ..., gamma and beyond
+    (lif(x.requires_grad_()).sum() + chaos()).backward()
+    assert chaos.report()["0"]["zero_surrogate"] == 0.5
+
+
+def test_two_runs_of_a_layer_of_neurons_are_counted_together():
+    lif = LIF(store_v_seq=True, decay=0.0)
+    chaos = ChaoticLoss(3.0).attach(nn.Sequential(lif), "0")
+    runs = [  # [T, N = 1, 4 units], of two steps and of one
+        torch.tensor([[[9.0, 1.2, 0.0, 9.0]], [[9.0, 0.5, 0.0, 9.0]]]),
+        torch.tensor([[[9.0, 0.5, 0.5, 0.0]]]),
+    ]
+    for x in runs:
+        lif(x.requires_grad_())
+    chaos()
+    row = chaos.report()["0"]
+    assert fired(row) == pytest.approx(Fired(6 / 12, never_fires=1 / 4, always_fires=1 / 4))
+    assert row["zero_surrogate"] == 8 / 12
+
+
+@pytest.mark.parametrize("shapes", [[(2, 3, 4), (2, 3, 5)], [(2, 3, 0)]])
+def test_neurons_that_are_not_the_same_in_every_run_have_no_shares(shapes):
+    lif = LIF()
+    chaos = ChaoticLoss(3.0).attach(nn.Sequential(lif), "0")
+    chaos.attach(lif, lif, lambda module, inputs, output: 1 + module.v.sum())
+    for shape in shapes:
+        lif(torch.full(shape, 2.0, requires_grad=True))
+    chaos()
+    for row in chaos.report().values():
+        assert fired(row) == (None, None, None)
+
+
+class Kept(nn.Module):
+    """Gives spikes, keeps a potential: what tells a layer of neurons."""
+
+    def __init__(self, v):
+        super().__init__()
+        self.v = v
+
+    def forward(self, spikes):
+        return spikes
+
+
+HALF = Fired(0.5, never_fires=0.5, always_fires=0.5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "of_v", "known"),
+    [
+        pytest.param((3, 2), (2,), HALF, id="time and units"),
+        pytest.param((3, 2), (3, 2), HALF, id="samples and units"),
+        pytest.param((2,), (2,), HALF, id="units"),
+        pytest.param((3, 5, 2), (5, 2), HALF, id="time, samples and units"),
+        pytest.param((3, 5, 2), (3, 5, 2), HALF, id="samples and units in two dimensions"),
+        pytest.param((3,), (), Fired(2 / 3, 0.0, 0.0), id="time alone"),
+    ],
+)
+def test_units_are_what_is_left_beside_time_and_samples(shape, of_v, known):
+    spikes = torch.ones(shape, dtype=torch.float64)
+    spikes[..., 0] = 0.0  # of two units the first never fires; of three steps the first is silent
+    neuron = Kept(torch.zeros(of_v))
+    chaos = ChaoticLoss(3.0).attach(nn.Sequential(neuron), "0")
+    neuron(spikes.requires_grad_())
+    chaos()
+    assert fired(chaos.report()["0"]) == pytest.approx(known)
+
+
+@pytest.mark.parametrize("value", [0.5, -1.0, 2.0])
+def test_one_value_that_is_no_spike_makes_a_layer_none_of_neurons(value):
+    spikes = torch.ones(3, 2, 4, dtype=torch.float64)
+    spikes[1, 1, 1] = value
+    neuron = Kept(torch.zeros(2, 4))
+    chaos = ChaoticLoss(3.0).attach(nn.Sequential(neuron), "0")
+    neuron(spikes.requires_grad_())
+    neuron(torch.ones(3, 2, 4, requires_grad=True, dtype=torch.float64))
+    chaos()
+    assert fired(chaos.report()["0"]) == (None, None, None)
+
+
+@pytest.mark.parametrize("of_v", [(5,), (2,), (4,), (3, 2), (2, 4, 1)])
+def test_a_potential_of_another_shape_makes_none_either(of_v):
+    neuron = Kept(torch.zeros(of_v))
+    chaos = ChaoticLoss(3.0).attach(nn.Sequential(neuron), "0")
+    neuron(torch.ones(3, 2, 4, requires_grad=True))
+    chaos()
+    assert fired(chaos.report()["0"]) == (None, None, None)
+
+
 def test_zero_surrogate_needs_the_potentials_before_the_reset():
     lif = LIF()
     chaos = ChaoticLoss(3.0).attach(nn.Sequential(lif), "0")
@@ -901,7 +1104,125 @@ def test_scalars_are_the_numbers_of_the_report():
     assert len(scalars) == sum(isinstance(value, float | int) for value in known)
 
 
+def test_a_resume_forgets_what_was_resumed_before():
+    model = network()
+    chaos = ChaoticLoss(3.0).attach(model, "fc1")
+    before = chaos.state_dict()
+    (model(batch()).var() + chaos()).backward()
+    chaos.critical_z(0.1)
+    chaos.load_state_dict(chaos.state_dict())
+    assert chaos.report()["fc1"]["step"] == 0
+    chaos.load_state_dict(before)
+    assert chaos.report()["fc1"]["step"] is None
+    assert not chaos.limits
+
+
+def test_a_state_holds_a_measurement_number_by_number():
+    fc = line(2.0)
+    chaos = ChaoticLoss(4.0, beta=0.5).attach(nn.Sequential(fc, LIF(store_v_seq=True)), "*")
+    chaos.step()
+    fc_and_lif = chaos.layers[0].module, chaos.layers[1].module
+    x = column(0.25, 1.0).unsqueeze(0)  # one time step, two samples: h = 0.5 and 2
+    (fc_and_lif[1](fc_and_lif[0](x)).sum() + chaos()).backward()
+    chaos.critical_z(0.5)
+    of_fc, of_lif = chaos.state_dict()["measured"]
+    mean_s = (sigmoid(0.5) + sigmoid(2.0)) / 2
+    share = of_fc["numbers"].pop("gradient_share")
+    assert 0 < share < 1
+    assert of_fc["numbers"] == {
+        "step": 1,
+        "z": 2.0,
+        "mean_s": pytest.approx(mean_s, rel=1e-6),
+        "note": None,
+    }
+    assert set(of_fc["activity"].values()) == {None}
+    known = critical_z(0.25**2 + 1.0, 0.5, reduction="mean", numel=2, bias=False)
+    assert of_fc["critical_z"] == (pytest.approx(known, rel=1e-5), "")
+    assert of_lif["activity"] == {
+        "firing_rate": 0.5,
+        "never_fires": 0.0,
+        "always_fires": 0.0,
+        "zero_surrogate": 0.5,  # at h = 2 it has just become zero, at 0.5 it is not
+    }
+    assert of_lif["critical_z"][0] is None
+    assert of_lif["critical_z"][1].startswith("unknown: only the output of a linear")
+
+
 # Warnings
+
+
+def warning_of(mean_s=0.5, gradient_share=None, always_fires=None, z=4.0, limit=None, I0=0.65):
+    """The warning of a report with these numbers."""
+    numbers = Numbers(
+        step=0,
+        z=z,
+        mean_s=mean_s,
+        gradient_share=gradient_share,
+        note=None,
+        activity=Activity(always_fires=always_fires),
+    )
+    return report_on(numbers, None if limit is None else CriticalZ(limit), I0)["warning"]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "line"),
+    [
+        ({}, None),
+        ({"gradient_share": 0.8}, None),
+        ({"gradient_share": 0.81}, "the chaotic loss is 81% of this layer's gradient"),
+        ({"gradient_share": 1.0}, "the chaotic loss is 100% of this layer's gradient"),
+        ({"gradient_share": 0.0}, None),
+        # it has arrived where 9/10 of the way from 1/2 to I0 lie behind it, or beyond
+        ({"mean_s": 0.634}, None),
+        ({"mean_s": 0.636}, "mean s has arrived at I0 = 0.65"),
+        ({"mean_s": 0.664}, "mean s has arrived at I0 = 0.65"),
+        ({"mean_s": 0.666}, None),
+        ({"mean_s": 0.269, "I0": 0.25}, "mean s has arrived at I0 = 0.25"),
+        ({"mean_s": 0.276, "I0": 0.25}, None),
+        ({"mean_s": 0.5, "I0": 0.5}, None),  # there s starts
+        ({"limit": 4.0}, None),
+        ({"limit": 3.9}, "it is 1.03 times the critical z"),
+        ({"limit": 0.5}, "it is 8 times the critical z"),
+        ({"limit": math.inf}, None),
+    ],
+)
+def test_a_strength_is_called_too_large_by_each_of_three_signs(numbers, line):
+    expected = None if line is None else f"z = 4 is too large: {line}"
+    assert warning_of(**numbers) == expected
+
+
+def test_all_warnings_stand_in_one_line():
+    line = warning_of(0.65, 0.9, always_fires=1.0, z=10.0, limit=4.0)
+    assert line == (
+        "z = 10 is too large: the chaotic loss is 90% of this layer's gradient, "
+        "mean s has arrived at I0 = 0.65, it is 2.5 times the critical z; "
+        "every neuron fires always"
+    )
+
+
+@pytest.mark.parametrize("always_fires", [None, 0.0, 0.99, 1.0])
+def test_of_neurons_only_all_that_fire_always_are_warned_of(always_fires):
+    expected = "every neuron fires always" if always_fires == 1 else None
+    assert warning_of(always_fires=always_fires) == expected
+
+
+def test_a_report_puts_every_number_in_its_place():
+    activity = Activity(0.1, 0.2, 0.3, 0.4)
+    numbers = Numbers(7, 6.0, 0.55, 0.5, "why", activity)
+    assert report_on(numbers, CriticalZ(12.0), 0.7) == {
+        "step": 7,
+        "z": 6.0,
+        "mean_s": 0.55,
+        "I0": 0.7,
+        "gradient_share": 0.5,
+        "z_over_critical": 0.5,
+        "firing_rate": 0.1,
+        "never_fires": 0.2,
+        "always_fires": 0.3,
+        "zero_surrogate": 0.4,
+        "note": "why",
+        "warning": None,
+    }
 
 
 class Trained(NamedTuple):

@@ -79,7 +79,8 @@ class Tally:
         self.fired: list[Tensor] = []  # per run the spikes of each unit
         self.chances = 0  # how often each unit could have fired
         self.are_spikes: list[Tensor] = []  # per run whether all that it gave was 0 or 1
-        self.zero_surrogates: list[Tensor] = []  # per run the share
+        self.zero_surrogates: list[Tensor] = []  # per run how many
+        self.surrogates = 0  # of how many in all runs
 
     def add(self, run: Run) -> None:
         """Count one run."""
@@ -91,7 +92,8 @@ class Tally:
         self.chances += len(rows)
         if run.v_seq is not None and run.lif is not None:
             u = run.v_seq - run.lif.v_threshold
-            self.zero_surrogates.append((u.abs() >= run.lif.gamma).double().mean())
+            self.zero_surrogates.append((u.abs() >= run.lif.gamma).sum())
+            self.surrogates += u.numel()
 
     def activity(self) -> Activity:
         """All runs together; nothing is known if there was none, or one that gave no spikes."""
@@ -102,8 +104,8 @@ class Tally:
         if fired.numel() == 0:
             return Activity()
         zero_surrogate = None
-        if self.zero_surrogates:  # the runs of a layer are alike: their mean is that over all
-            zero_surrogate = float(sum(self.zero_surrogates)) / len(self.zero_surrogates)
+        if self.zero_surrogates:
+            zero_surrogate = float(sum(self.zero_surrogates)) / self.surrogates
         return Activity(
             firing_rate=float(fired.double().mean()) / self.chances,
             never_fires=_share(fired == 0),

@@ -15,7 +15,7 @@ from ..checks import check, check_choice
 from ..loss import stable_chaotic_loss
 from ..torch_private import hooks_of, is_transformed
 from .annealing import Annealing
-from .hooks import LayerHook, Record, hook_for
+from .hooks import LayerHook, Record, Taken, hook_for
 from .layers import find_layers
 from .measurement import (
     MEASURE_EVERY,
@@ -91,7 +91,8 @@ class ChaoticLoss:
         z_start: the common strength at the start.
         half_life: steps in which z halves.
         steps: how often `step` was called.
-        calls: how often the loss was called.
+        calls: how often the loss was called on a training run. Calls that have nothing to add up,
+            in eval mode, under `no_grad`, past the cutoff or for an empty batch, do not count.
         layers: the hooks on the layers.
 
     Raises ValueError, one line, for a value out of range.
@@ -269,7 +270,6 @@ class ChaoticLoss:
         """
         self._refuse_without_model()
         is_measured = self._calls % MEASURE_EVERY == 0
-        self._calls += 1
         # all layers forget their records, even if one of them is refused
         all_taken = [layer.take() for layer in self._layers]
         losses = []
@@ -283,6 +283,8 @@ class ChaoticLoss:
                 self._warn_of_evaluation()
             # so that a backward pass through it alone is one, too
             return torch.zeros((), requires_grad=torch.is_grad_enabled())
+        if _have_elements(all_taken):  # or else a measurement would fall on a call without any
+            self._calls += 1
         return _sum_of(losses)
 
     def critical_z(
@@ -330,11 +332,12 @@ class ChaoticLoss:
     def report(self) -> dict[str, LayerReport]:
         """What the chaotic loss does to each layer, from the last measured call; None if unknown.
 
-        Measured are the calls 1, 21, 41 and so on, and they stay known when a training is resumed.
-        A dictionary per layer:
+        Measured are the calls 1, 21, 41 and so on of those that `calls` counts, and they stay known
+        when a training is resumed. A dictionary per layer:
 
         * `step` and `z`: steps of annealing until then, and the layer's strength.
-        * `mean_s`: the mean of s; `I0`: what it is pulled to.
+        * `mean_s`: the mean of s over all elements, with h clamped as in the loss; `I0`: what it is
+          pulled to.
         * `gradient_share`: c / (c + r), in [0, 1], with c the norm of the gradient at h of the
           layer's chaotic loss and r that of all else; None where nothing else reads h, as of many
           a membrane. `note` says why it is not known, and under `torch.compile` how to get it.
@@ -489,11 +492,18 @@ class ChaoticLoss:
         is_wanted = is_measured or _comes_uncompiled(layer, filled)
         if is_wanted and not any(map(is_transformed, h_parts)):
             layer.measurement = Measurement(filled, self._steps, z)
-            h_parts = [layer.measurement.watch(record, self._scale) for record in filled]
+            h_parts = [
+                layer.measurement.watch(record, self._scale, self._clamp) for record in filled
+            ]
         h = _joined(h_parts)
         if self._clamp is not None:
             h = h.clamp(*self._clamp)
         return stable_chaotic_loss(h, z, self._I0, self._scale, self._reduction)
+
+
+def _have_elements(all_taken: list[Taken]) -> bool:
+    """Whether anything was recorded that a loss can be taken of."""
+    return any(record.h.numel() > 0 for taken in all_taken for record in taken.records)
 
 
 def _joined(h_parts: list[Tensor]) -> Tensor:

@@ -183,9 +183,10 @@ class LayerHook:
             remove_hook(self.module, self)
 
     def forget(self) -> None:
-        """Forget what has been recorded."""
+        """Forget what has been recorded, and what has not."""
         self.records = []
         self.runs = 0
+        self.skipped_in = ""
 
     @property
     def numbers(self) -> Numbers | None:
@@ -198,7 +199,6 @@ class LayerHook:
         skipped_in = self.skipped_in
         self.many_runs = max(self.many_runs, 2 * self.runs)  # so many are usual for this layer
         self.forget()
-        self.skipped_in = ""
         if not self.active or not torch.is_grad_enabled():
             return Taken([], problem="", is_evaluation=False)  # none are expected
         if not records and skipped_in == "eval":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 import torch
@@ -16,7 +17,7 @@ from .activity import Activity, Tally
 if TYPE_CHECKING:
     from .hooks import LayerHook, Record
 
-MEASURE_EVERY = 20  # calls; the first is measured, too
+MEASURE_EVERY = 20  # calls on a training run; the first is measured, too
 
 # A strength is called too large if the chaotic loss has more than this share of the gradient at h,
 SHARE_LIMIT = 0.8
@@ -83,10 +84,10 @@ class Measurement:
     Attributes:
         step: steps of annealing until then.
         z: the layer's strength then.
-        numel: elements of h in all records.
+        numels: elements of h, one number per record.
         inputs: what a linear layer was given, one tensor per record, spikes as booleans; empty for
             other layers.
-        mean_s: the mean of s, one scalar tensor per record.
+        mean_s: the mean of the s of the loss, one scalar tensor per record.
         chaotic_norms: norms of the chaotic loss's gradient at h, one per record, which the backward
             pass fills in.
         other_norms: those of the gradient of everything else; empty where nothing else reads h.
@@ -97,7 +98,7 @@ class Measurement:
     def __init__(self, records: Sequence[Record], step: int, z: float) -> None:
         self.step = step
         self.z = z
-        self.numel = sum(record.h.numel() for record in records)
+        self.numels = [record.h.numel() for record in records]
         self.inputs = [_kept(record.inputs) for record in records if record.inputs is not None]
         self.mean_s: list[Tensor] = []
         self.chaotic_norms: list[Tensor] = []
@@ -108,10 +109,12 @@ class Measurement:
             if record.run is not None:
                 self.tally.add(record.run)
 
-    def watch(self, record: Record, scale: float) -> Tensor:
+    def watch(self, record: Record, scale: float, clamp: tuple[float, float] | None) -> Tensor:
         """Measure s, and return an h for the chaotic loss whose gradient is measured apart."""
-        s = torch.sigmoid(record.h.detach().float() / scale)
-        self.mean_s.append(s.mean())
+        h = record.h.detach().float()
+        if clamp is not None:
+            h = h.clamp(*clamp)
+        self.mean_s.append(torch.sigmoid(h / scale).mean())
         h_of_chaos = record.h.view_as(record.h)
         # the layers of a compiled graph do not read this h: a hook would see the chaotic part alone
         is_compiled = record.version is None
@@ -139,7 +142,7 @@ class Measurement:
         return Numbers(
             step=self.step,
             z=self.z,
-            mean_s=sum(map(float, self.mean_s)) / len(self.mean_s),
+            mean_s=fmean(map(float, self.mean_s), weights=self.numels),
             gradient_share=share,
             note=self._why_no_share() if share is None else None,
             activity=self.tally.activity(),
@@ -276,9 +279,9 @@ class Descent(NamedTuple):
     """The gradient descent that trains a layer."""
 
     lr: float
-    momentum: float = 0.0
-    weight_decay: float = 0.0
-    nesterov: bool = False
+    momentum: float
+    weight_decay: float
+    nesterov: bool
 
 
 def checked_descent(
@@ -348,7 +351,7 @@ def _critical_z(
         I0,
         scale,
         reduction,
-        layer.measurement.numel,
+        sum(layer.measurement.numels),
         weight_decay=descent.weight_decay,
         nesterov=descent.nesterov,
         bias="bias" in trained,
