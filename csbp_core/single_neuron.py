@@ -123,9 +123,20 @@ def train_single_neuron(
     if not dtype.is_floating_point:
         raise ValueError(f"dtype = {dtype}: must be a floating point type")
 
+    for name, value, allowed in (
+        ("w0", w0, "(-inf, inf)"),
+        ("b0", b0, "(-inf, inf)"),
+        ("lr", lr, "(0, inf)"),
+        ("z", z, "[0, inf)"),
+        ("x", x, "(-inf, inf)"),
+        ("target", target, "(-inf, inf)"),
+        ("gamma", gamma, "(0, inf)"),
+    ):
+        _check_fits(name, value, allowed, dtype)
+
     shape = _batch_shape(w0=w0, b0=b0, lr=lr, z=z, beta=beta, I0=I0)
-    w = _parameter("w0", _float64(w0, shape), dtype)
-    b = _parameter("b0", _float64(b0, shape), dtype)
+    w = _parameter(_float64(w0, shape), dtype)
+    b = _parameter(_float64(b0, shape), dtype)
     # z, beta and I0 stay float64, and `chaotic_loss` casts z, I0 and 1 - I0 where they meet h:
     # 1 - I0 taken in float32 is another number already.
     neuron = _Neuron(
@@ -239,8 +250,15 @@ def _float64(value: ArrayLike, shape: tuple[int, ...]) -> Tensor:
     return torch.as_tensor(np.asarray(value, dtype=float)).broadcast_to(shape)
 
 
-def _parameter(name: str, start: Tensor, dtype: torch.dtype) -> Tensor:
-    """A tensor to train, from where it starts; refuses a start that the dtype cannot hold."""
-    parameter = start.to(dtype).clone().requires_grad_()
-    check(f"{name} as {dtype}", parameter.detach(), "(-inf, inf)", array=True)
-    return parameter
+def _check_fits(name: str, value: ArrayLike, allowed: str, dtype: torch.dtype) -> None:
+    """Refuse a value that rounds to infinity, or to a zero that is not allowed, in the dtype."""
+    rounded = torch.as_tensor(np.asarray(value, dtype=float)).to(dtype)
+    try:
+        check(f"{name} as {dtype}", rounded, allowed, array=True)
+    except ValueError as error:
+        raise ValueError(f"{error}, not {name} = {value!r}") from None
+
+
+def _parameter(start: Tensor, dtype: torch.dtype) -> Tensor:
+    """A tensor to train, from where it starts."""
+    return start.to(dtype).clone().requires_grad_()
