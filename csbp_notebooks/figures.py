@@ -10,7 +10,7 @@ from matplotlib.ticker import MultipleLocator
 
 from csbp_core.checks import check
 
-from .files import ROOT, replace_file, writable_folder
+from .files import ROOT, replace_file, replace_files, writable_folder
 from .provenance import record
 
 __all__ = [
@@ -71,13 +71,19 @@ def save_figure(fig: plt.Figure, path: Path) -> None:
     Args:
         fig: the figure.
         path: the files, without their suffix.
+
+    Raises OSError, one line, where they cannot be written; both old files are kept then.
     """
-    _save(fig, path.with_suffix(".png"), {"Software": None})
-    _save(fig, path.with_suffix(".svg"), {"Date": None, "Creator": None})
+    replace_files(
+        {
+            path.with_name(f"{path.name}.png"): _drawn(fig, "png", {"Software": None}),
+            path.with_name(f"{path.name}.svg"): _drawn(fig, "svg", {"Date": None, "Creator": None}),
+        }
+    )
 
 
-def _save(fig: plt.Figure, path: Path, metadata: dict[str, None]) -> None:
-    """Write a figure in the format that the suffix says, whole or not at all."""
+def _drawn(fig: plt.Figure, kind: str, metadata: dict[str, None]) -> bytes:
+    """A figure as the content of a file."""
     content = io.BytesIO()
-    fig.savefig(content, format=path.suffix[1:], metadata=metadata)
-    replace_file(path, content.getvalue())
+    fig.savefig(content, format=kind, metadata=metadata)
+    return content.getvalue()

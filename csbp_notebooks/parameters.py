@@ -2,8 +2,9 @@
 
 import difflib
 import re
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import papermill
 
@@ -13,13 +14,48 @@ from .files import NOTEBOOKS
 
 _INTERVAL = re.compile(r"\bin ([\[(][^\])]+[\])])")  # of a comment like "in (0, 1]; factor of z"
 _CHOICES = re.compile(r"\bone of ([\w, ]+)")  # of a comment like "one of sum, mean; over what"
+# In an interval, "inf" and perhaps another parameter; the e of 1e6 is none.
+_NAME = re.compile(r"(?<![\w.])[A-Za-z_]\w*")
+
+
+class Parameter(NamedTuple):
+    """What a notebook says of a parameter, in a line like `z: float = 1.0  # in (0, 1]; strength`.
+
+    Attributes:
+        kind: the name of its type, "None" where it has none.
+        default: as it is written.
+        comment: behind it, "" where there is none.
+    """
+
+    kind: str
+    default: str
+    comment: str
+
+
+def known_parameters(path: Path) -> dict[str, Parameter]:
+    """The parameters of a notebook by name: what its cell tagged `parameters` sets.
+
+    Raises whatever reading a file that is no notebook raises.
+    """
+    inspected = papermill.inspect_notebook(for_papermill(path))
+    return {
+        name: Parameter(said["inferred_type_name"], said["default"], said["help"])
+        for name, said in inspected.items()
+    }
+
+
+def for_papermill(path: Path) -> str:
+    """A path as papermill wants it, which takes what stands in braces for a parameter."""
+    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 def parse_parameters(name: str, given: Iterable[tuple[str, str]]) -> dict[str, Any]:
     """Read parameters by the types and the ranges that the notebook states for them.
 
     A line of the notebook's first code cell, `beta: float = 0.9995  # in (0, 1]; factor of z`,
-    says the type and, in the comment, the range; "one of a, b" lists choices.
+    says the type and, in the comment, the range; "one of a, b" lists choices. A range may name
+    another parameter, `z_min: float = 0.5  # in (0, z_max); smallest z`: what holds in the run is
+    compared, given or not.
 
     Args:
         name: the notebook's name, without its suffix.
@@ -28,17 +64,17 @@ def parse_parameters(name: str, given: Iterable[tuple[str, str]]) -> dict[str, A
     Returns the values by name. Raises ValueError, one line, for an unknown name, for text that
     is not of the type, and for a value out of range.
     """
-    known = papermill.inspect_notebook(NOTEBOOKS / f"{name}.ipynb")
+    known = known_parameters(NOTEBOOKS / f"{name}.ipynb")
     parameters = {}
     for key, text in given:
         if key not in known:
             suggestion = did_you_mean(key, known)
             names = ", ".join(known)
             raise ValueError(f"unknown parameter {key!r} of {name}{suggestion}: it has {names}")
-        kind = known[key]["inferred_type_name"]
-        value = _convert(key, text, kind)
-        _check_range(key, value, kind, comment=known[key]["help"])
+        value = _convert(key, text, known[key].kind)
+        _check_range(key, value, known[key])
         parameters[key] = value
+    _check_relations(known, parameters)
     return parameters
 
 
@@ -72,15 +108,61 @@ _READERS: dict[str, Callable[[str], Any]] = {
 }
 
 
-def _check_range(key: str, value: Any, kind: str, comment: str) -> None:
-    """Refuse a value outside of what the parameter's comment allows."""
-    if kind in ("int", "float"):
-        interval = _INTERVAL.search(comment)
-        allowed = interval[1] if interval else "(-inf, inf)"
-        check(key, value, allowed, integer=kind == "int")
+def _check_range(key: str, value: Any, parameter: Parameter) -> None:
+    """Refuse a value outside of what the parameter's comment allows, relations left aside."""
+    if parameter.kind in ("int", "float"):
+        related = _parameters_in(_interval(parameter))
+        allowed = "(-inf, inf)" if related else _interval(parameter)
+        check(key, value, allowed, integer=parameter.kind == "int")
         return
-    choices = _CHOICES.search(comment)
+    choices = _CHOICES.search(parameter.comment)
     if choices:
         check_choice(key, value, re.findall(r"\w+", choices[1]))
     elif value == "":
         raise ValueError(f"{key} is empty: must be text")
+
+
+def _check_relations(known: Mapping[str, Parameter], given: Mapping[str, Any]) -> None:
+    """Refuse values that each are fine, but not beside the others that will hold."""
+    for key, parameter in known.items():
+        others = _parameters_in(_interval(parameter))
+        if parameter.kind in ("int", "float") and others:
+            values = {name: _value_that_holds(name, known, given) for name in [key, *others]}
+            _check_relation(key, parameter, values)
+
+
+def _check_relation(key: str, parameter: Parameter, values: Mapping[str, Any]) -> None:
+    """Refuse a value outside of an interval whose ends are among the values."""
+
+    def number(name: re.Match[str]) -> str:
+        return str(values.get(name[0], name[0]))  # "inf" stays as it is
+
+    def name_and_number(name: re.Match[str]) -> str:
+        return f"{name[0]} = {values[name[0]]!r}" if name[0] in values else name[0]
+
+    numbers = _NAME.sub(number, _interval(parameter))
+    named = _NAME.sub(name_and_number, _interval(parameter))
+    try:
+        check(key, values[key], numbers, integer=parameter.kind == "int")
+    except ValueError as error:
+        raise ValueError(str(error).replace(numbers, named)) from None
+
+
+def _interval(parameter: Parameter) -> str:
+    """The range that a number's comment states."""
+    interval = _INTERVAL.search(parameter.comment)
+    return interval[1] if interval else "(-inf, inf)"
+
+
+def _parameters_in(interval: str) -> list[str]:
+    """The names of parameters in an interval like "(0, z_max)"."""
+    return [name for name in _NAME.findall(interval) if name != "inf"]
+
+
+def _value_that_holds(name: str, known: Mapping[str, Parameter], given: Mapping[str, Any]) -> Any:
+    """What a parameter will be in the run: what is given, or else its default."""
+    if name in given:
+        return given[name]
+    if name not in known:
+        raise ValueError(f"{name} stands in a parameter's range, but is no parameter")
+    return _convert(name, known[name].default, known[name].kind)

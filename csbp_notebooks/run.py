@@ -1,21 +1,30 @@
 """csbp-run: run a cleared copy of a notebook, and replace its figures only when all of it ran."""
 
+import contextlib
+import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 import click
 import nbformat
-import papermill
 from tqdm import tqdm
 
-from .files import NOTEBOOKS, ROOT, replace_file, writable_folder
-from .parameters import did_you_mean, parse_parameters
+from .collection import choose, refuse_stray
+from .files import NOTEBOOKS, ROOT, replace_file, replace_files, writable_folder
+from .kernel import execute
+from .parameters import parse_parameters
+from .stopping import Stopped, end_children, stoppable, undisturbed
+
+CLAIMS = "CSBP_CLAIMS"  # the environment variable that names the folder of `claim`
+UNTOUCHED = "{}; no figure of an unfinished notebook was touched"
 
 
 class Run(NamedTuple):
@@ -34,6 +43,11 @@ class Run(NamedTuple):
     def figures(self) -> Path:
         """Where the figures and the numbers go."""
         return ROOT / self.parameters["output_dir"]
+
+    @property
+    def is_at_home(self) -> bool:
+        """Whether everything goes where it goes if nobody says anything else."""
+        return self.figures.resolve() == (ROOT / "runs" / self.name).resolve()
 
 
 def prepare(name: str, given: tuple[tuple[str, str], ...], output: str | None) -> Run:
@@ -60,7 +74,7 @@ def run_notebook(run: Run, store: bool) -> None:
         store: whether to run it at its defaults and refresh the stored notebook itself.
 
     When a cell fails, no figure is touched, the notebook is kept as NAME.failed.ipynb, and the
-    process exits with code 1.
+    process exits with code 1; so it does where a figure belongs to another notebook.
     """
     start = time.perf_counter()
     failed = run.folder / f"{run.name}.failed.ipynb"
@@ -72,20 +86,72 @@ def run_notebook(run: Run, store: bool) -> None:
         nbformat.write(without_injected_cells(run.source), copy)
         parameters = {} if store else run.parameters | {"output_dir": str(made)}
         try:
-            notebook = execute(copy, parameters)
+            notebook = execute(copy, parameters, run.name)
+            refuse_files_of_others(run, made)
         except Exception as error:  # whatever stops a notebook
             replace_file(failed, copy.read_bytes())
             seconds = time.perf_counter() - start
             sys.exit(f"{run.name} FAILED after {seconds:.0f} s: {in_one_line(error)}; see {failed}")
-        for path in made.iterdir():
-            replace_file(run.figures / path.name, path.read_bytes())
+        contents = {run.figures / path.name: path.read_bytes() for path in made.iterdir()}
 
     text = nbformat.writes(without_traces(notebook)).replace(str(made), str(run.figures))
     target = run.source if store else run.folder / run.source.name
-    replace_file(target, text.encode() + b"\n")
-    where = f"figures and numbers in {run.figures}, notebook in {run.folder}"
-    seconds = time.perf_counter() - start
-    print(f"{run.name} done in {seconds:.0f} s: {'stored' if store else where}")
+    contents[target] = text.encode() + b"\n"
+    done = "stored" if store else whereabouts(run, contents)
+    with undisturbed():
+        replace_files(contents)
+    print(f"{run.name} done in {time.perf_counter() - start:.0f} s: {done}")
+
+
+def whereabouts(run: Run, files: Iterable[Path]) -> str:
+    """Where a run leaves its files; at home, where nobody asked for it, also what they replace."""
+    said = f"figures and numbers in {run.figures}, notebook in {run.folder}"
+    replaced = sum(path.exists() for path in files)
+    if replaced and run.is_at_home:
+        said += f"; {replaced} files of an earlier run replaced (--output FOLDER keeps both)"
+    return said
+
+
+def refuse_files_of_others(run: Run, made: Path) -> None:
+    """Refuse to write what another notebook has written, of this csbp-run or of an earlier one.
+
+    Args:
+        run: what has run.
+        made: the folder with its figures and numbers.
+
+    Raises ValueError, one line.
+    """
+    for path in sorted(made.iterdir()):
+        target = run.figures / path.name
+        owners = {claim(path.name, run.name), recorded_notebook(target)} - {None, run.name}
+        for owner in owners:
+            if (NOTEBOOKS / f"{owner}.ipynb").exists():  # else it has a new name since
+                raise ValueError(
+                    f"{target} is of {owner}: nothing was replaced; "
+                    "take another folder, --output FOLDER, or another name for the file"
+                )
+
+
+def claim(file: str, name: str) -> str | None:
+    """Take the name of a file for a notebook, where several notebooks share a folder.
+
+    Returns the notebook that has it, or None where each has a folder of its own.
+    """
+    claims = os.environ.get(CLAIMS)
+    if claims is None:
+        return None
+    taken = Path(claims, file)
+    with contextlib.suppress(FileExistsError):
+        # Unlike a file with the name in it, a link is never there without what it says.
+        taken.symlink_to(name)
+    return os.readlink(taken)
+
+
+def recorded_notebook(path: Path) -> str | None:
+    """The notebook that a JSON with numbers says it is of, None for any other file."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return json.loads(path.read_bytes())["provenance"]["notebook"]
+    return None
 
 
 def without_injected_cells(path: Path) -> nbformat.NotebookNode:
@@ -103,18 +169,6 @@ def without_injected_cells(path: Path) -> nbformat.NotebookNode:
     return notebook
 
 
-def execute(path: Path, parameters: dict[str, Any]) -> nbformat.NotebookNode:
-    """Run a notebook where it lies, with a progress bar on a terminal, and return it."""
-    return papermill.execute_notebook(
-        path,
-        path,
-        parameters,
-        progress_bar=sys.stderr.isatty(),
-        # A kernel grumbles on the terminal when it is told to stop.
-        extra_arguments=["--log-level=CRITICAL"],
-    )
-
-
 def in_one_line(error: Exception) -> str:
     """Name and first line of an error; of papermill's, those of the error in the notebook."""
     name = getattr(error, "ename", type(error).__name__)
@@ -127,7 +181,7 @@ def without_traces(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     del notebook.metadata["papermill"]
     del notebook.metadata.language_info["version"]
     for cell in notebook.cells:
-        tags = cell.metadata.tags
+        tags = cell.metadata.get("tags")
         cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
     return notebook
 
@@ -142,36 +196,36 @@ def run_all(names: list[str], options: list[str], jobs: int) -> bool:
 
     Returns whether one failed; the others finish all the same.
     """
+    # In the project's folder, for Python looks for packages there first.
     command = [sys.executable, "-m", "csbp_notebooks.run", *options]
+    run = partial(subprocess.run, cwd=ROOT, capture_output=True, text=True)
     pool = ThreadPoolExecutor(jobs)
     try:
-        processes = {
-            pool.submit(subprocess.run, [*command, name], capture_output=True, text=True): name
-            for name in names
-        }
+        processes = {pool.submit(run, [*command, name]): name for name in names}
         finished = as_completed(processes)
         for process in tqdm(finished, total=len(names), desc="notebooks", disable=None):
             done = process.result()
             died = f"{processes[process]} FAILED: exit code {done.returncode}"
             said = done.stdout or done.stderr or died
             tqdm.write(said.rstrip(), sys.stderr if done.returncode else sys.stdout)
+    except Stopped:
+        pool.shutdown(wait=False, cancel_futures=True)  # else the next would start
+        end_children()
+        raise
     finally:  # no other starts after Ctrl-C, which those that run get, too
         pool.shutdown(cancel_futures=True)
     return any(process.result().returncode for process in processes)
 
 
-def choose(names: tuple[str, ...]) -> list[str]:
-    """The notebooks that are asked for, each once. Raises ValueError for one that is not there."""
-    known = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
-    if not known:
-        raise ValueError(f"no notebooks in {NOTEBOOKS}: run csbp-run in the project's folder")
-    if names == ("all",):
-        return known
-    for name in names:
-        if name not in known:
-            suggestion = did_you_mean(name, known)
-            raise ValueError(f"unknown notebook {name!r}{suggestion}: there are {', '.join(known)}")
-    return list(dict.fromkeys(names))
+@contextlib.contextmanager
+def claims() -> Iterator[None]:
+    """Give the processes of this csbp-run a folder for what `claim` takes."""
+    with tempfile.TemporaryDirectory(prefix="csbp-") as folder:
+        os.environ[CLAIMS] = folder
+        try:
+            yield
+        finally:
+            del os.environ[CLAIMS]
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -211,10 +265,8 @@ def command(
     """Run notebooks by NAME, or `all`; `papermill --help-notebook notebooks/NAME.ipynb` lists the
     parameters of one."""
     chosen = choose(names)
-    if store and (given or output):
-        raise ValueError(
-            "--store runs a notebook at its defaults: it takes neither -p nor --output"
-        )
+    if store:
+        refuse_to_store(chosen, given, output)
     runs = [prepare(name, given, output) for name in chosen]
     for run in runs:  # not before all of them are checked
         writable_folder(run.figures)
@@ -222,26 +274,55 @@ def command(
     if len(runs) == 1:
         run_notebook(runs[0], store)
         return
+    share_a_folder = len({run.figures for run in runs}) == 1
+    with claims() if share_a_folder else contextlib.nullcontext():
+        sys.exit(run_all(chosen, options_of(given, output, store), jobs))
+
+
+def refuse_to_store(
+    names: Iterable[str], given: tuple[tuple[str, str], ...], output: str | None
+) -> None:
+    """Refuse what does not go with --store; ValueError, one line.
+
+    That is anything but the defaults, and a copy of a notebook: its own output_dir is still the
+    original's, whose figures it would overwrite.
+    """
+    if given or output:
+        raise ValueError(
+            "--store runs a notebook at its defaults: it takes neither -p nor --output"
+        )
+    for name in names:
+        refuse_stray(name)
+
+
+def options_of(given: tuple[tuple[str, str], ...], output: str | None, store: bool) -> list[str]:
+    """The options of csbp-run as it is called, for one that runs in the project's folder."""
     options = []
     for key, text in given:
         options += ["-p", key, text]
     if output:
-        options += ["--output", output]
+        options += ["--output", os.path.abspath(output)]
     if store:
         options += ["--store"]
-    sys.exit(run_all(chosen, options, jobs))
+    return options
 
 
 def main() -> None:
     """Run the command; bad input is one line on stderr and exit code 2."""
-    try:
-        sys.exit(command(standalone_mode=False))
-    except ValueError as error:
-        _stop(2, str(error))
-    except click.ClickException as error:
-        _stop(2, error.format_message())
-    except click.Abort:  # Ctrl-C
-        _stop(130, "interrupted; no figure of an unfinished notebook was touched")
+    with stoppable():
+        try:
+            sys.exit(command(standalone_mode=False))
+        except Stopped as stop:
+            end_children()
+            _stop(stop.code, UNTOUCHED.format("stopped"))
+        except ValueError as error:
+            _stop(2, str(error))
+        except OSError as error:  # a full disk
+            _stop(1, str(error))
+        except click.ClickException as error:
+            _stop(2, error.format_message())
+        except click.Abort:  # Ctrl-C
+            _stop(130, UNTOUCHED.format("interrupted"))
 
 
 def _stop(exit_code: int, line: str) -> NoReturn:

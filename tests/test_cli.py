@@ -40,4 +40,12 @@ def test_with_every_package_it_is_csbp_run(monkeypatch, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main()
     assert stop.value.code == 0
-    assert "Run notebooks by NAME, or `all`" in capsys.readouterr().out
+    said = " ".join(capsys.readouterr().out.split())
+    for line in (
+        "Run notebooks by NAME, or `all`",
+        "-p, --parameter KEY VALUE Set one, as in -p z 12; may be repeated.",
+        "--output FOLDER Where figures, numbers and executed notebook go [default: runs/NAME].",
+        "--store Refresh the stored notebook itself, at its defaults.",
+        "--jobs INTEGER RANGE Notebooks run at once [default: all cores].",
+    ):
+        assert line in said

@@ -1,17 +1,21 @@
 """csbp-run: bad input, and what survives a failure or a kill."""
 
+import errno
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
+from typing import NamedTuple
 
 import nbformat
 import psutil
 import pytest
 
-from csbp_notebooks import run
+from csbp_notebooks import collection, kernel, parameters, run
 from csbp_notebooks.files import ROOT
 
 NAME = "02_single_neuron_csbp"
@@ -33,7 +37,7 @@ BAD = [
     ([NAME, "-p", "z", "nan"], "z = nan: must be a number in [0, inf)"),
     ([NAME, "-p", "z", "strong"], "z = 'strong': must be of type float"),
     ([NAME, "-p", "z", "-1"], "z = -1.0: must be a number in [0, inf)"),
-    ([NAME, "-p", "I0", "1"], "I0 = 1.0: must be a number in (0, 1)"),
+    ([NAME, "-p", "I0", "1"], "I0 = 1.0: must be a number in [1e-9, 0.999999999]"),
     ([NAME, "-p", "w0", "inf"], "w0 = inf: must be a number in (-inf, inf)"),
     ([NAME, "-p", "time_steps", "0"], "time_steps = 0: must be an integer in [1, 10000]"),
     ([NAME, "-p", "decay", "1.01"], "decay = 1.01: must be a number in [0, 1]"),
@@ -90,38 +94,66 @@ record(out / "NAME", notebook="NAME", parameters=parameters, results={"n": epoch
 """
 
 
-def write_notebook(path, last):
+def write_notebook(path, last, code=DRAW):
     """A notebook of three cells: parameters, a figure with its numbers, and a last one."""
     name = path.stem
     parameters = f'epochs: int = 3  # in [1, 9]\noutput_dir: str = "runs/{name}"'
     cells = [
         nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}),
-        nbformat.v4.new_code_cell(DRAW.replace("NAME", name)),
+        nbformat.v4.new_code_cell(code.replace("NAME", name)),
         nbformat.v4.new_code_cell(last),
     ]
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
-    nbformat.write(notebook, path)
+    language = {"name": "python", "version": "3"}
+    metadata = {"kernelspec": kernel, "language_info": language}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), path)
 
 
-@pytest.fixture
-def project(tmp_path):
+def make_project(root):
     """A project of its own: the code, a notebook that works, one that fails after its figure."""
     without_caches = shutil.ignore_patterns("__pycache__")
     for package in ("csbp_core", "csbp_notebooks"):
-        shutil.copytree(ROOT / package, tmp_path / package, ignore=without_caches)
-    (tmp_path / "images").mkdir()
-    (tmp_path / "notebooks").mkdir()
-    write_notebook(tmp_path / "notebooks" / "good.ipynb", last="pass")
-    write_notebook(tmp_path / "notebooks" / "bad.ipynb", last="raise RuntimeError('on purpose')")
-    (tmp_path / "images" / "good.png").write_bytes(b"old")
-    (tmp_path / "images" / "bad.png").write_bytes(b"old")
+        shutil.copytree(ROOT / package, root / package, ignore=without_caches)
+    (root / "images").mkdir()
+    (root / "notebooks").mkdir()
+    write_notebook(root / "notebooks" / "good.ipynb", last="pass")
+    write_notebook(root / "notebooks" / "bad.ipynb", last="raise RuntimeError('on purpose')")
+    (root / "images" / "good.png").write_bytes(b"old")
+    (root / "images" / "bad.png").write_bytes(b"old")
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """The project in which csbp-run runs."""
+    make_project(tmp_path)
+    for module in (run, kernel):
+        monkeypatch.setattr(module, "ROOT", tmp_path)
+    for module in (run, collection, parameters):
+        monkeypatch.setattr(module, "NOTEBOOKS", tmp_path / "notebooks")
+    monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def csbp_run(project, *arguments):
-    command = [sys.executable, "-m", "csbp_notebooks.run", *arguments]
-    return subprocess.run(command, cwd=project, capture_output=True, text=True)
+class Done(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def csbp_run(project, monkeypatch, capfd):
+    """Runs csbp-run in this process, for another one would load torch again."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["csbp-run", *arguments])
+        with pytest.raises(SystemExit) as stop:
+            run.main()
+        said = capfd.readouterr()
+        if isinstance(stop.value.code, str):  # what Python writes to stderr at the exit
+            return Done(1, said.out, said.err + stop.value.code)
+        return Done(stop.value.code or 0, said.out, said.err)
+
+    return call
 
 
 def files(folder):
@@ -145,11 +177,207 @@ def tracebacks(path):
     return [str(output.get("traceback")) for cell in cells for output in cell.get("outputs", [])]
 
 
+# Without a kernel
+
+
+@pytest.fixture
+def files_made(monkeypatch):
+    """By the names of files, what the notebook writes that would run; no kernel is started."""
+    contents = {"good.png": b"new", "good.json": b"{}"}
+
+    def write_files(copy, parameters, name):
+        for file, content in contents.items():
+            Path(parameters.get("output_dir", "runs"), file).write_bytes(content)
+        notebook = nbformat.read(copy, as_version=4)
+        notebook.metadata["papermill"] = {}
+        return notebook
+
+    monkeypatch.setattr(run, "execute", write_files)
+    return contents
+
+
+def test_a_second_run_says_that_it_replaces_and_how_to_keep_both(project, csbp_run, files_made):
+    first = csbp_run("good")
+    second = csbp_run("good")
+    home = project / "runs" / "good"
+    where = f"figures and numbers in {home}, notebook in {home}"
+    replaced = "3 files of an earlier run replaced (--output FOLDER keeps both)"
+    assert first.stdout == f"good done in 0 s: {where}\n"
+    assert second.stdout == f"good done in 0 s: {where}; {replaced}\n"
+
+
+def test_figures_that_are_asked_for_are_replaced_without_a_word(project, csbp_run, files_made):
+    for _ in range(2):
+        done = csbp_run("good", "-p", "output_dir", "images")
+        assert "replaced" not in done.stdout
+    assert files(project / "images")["good.png"] == b"new"
+
+
+def test_a_full_disk_is_one_line_and_leaves_every_old_file(
+    project, csbp_run, files_made, monkeypatch
+):
+    write = Path.write_bytes
+
+    def write_bytes(path, content):
+        if path.parent.name == "good" and path.parent.parent.name == "runs":  # the notebook's
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", write_bytes)
+    before = files(project / "images")
+    done = csbp_run("good", "-p", "output_dir", "images")
+    assert done.returncode == 1
+    line = "good.ipynb cannot be written (No space left on device); what was there is kept\n"
+    assert done.stderr.startswith("csbp-run: /")
+    assert done.stderr.endswith(line)
+    assert done.stderr.count("\n") == 1
+    assert files(project / "images") == before
+    assert files(project / "runs" / "good") == {}
+
+
+def test_a_copy_is_kept_apart_from_the_original(project, csbp_run, files_made):
+    shutil.copy(project / "notebooks" / "good.ipynb", project / "notebooks" / "good-Copy1.ipynb")
+    assert csbp_run("good").returncode == 0
+    old = files(project / "runs" / "good")
+    files_made["good.png"] = b"of the copy"
+    assert csbp_run("good-Copy1").returncode == 0
+    assert files(project / "runs" / "good") == old
+    assert files(project / "runs" / "good-Copy1")["good.png"] == b"of the copy"
+
+
+def json_of(name):
+    return json.dumps({"results": {}, "provenance": {"notebook": name}}).encode()
+
+
+def test_a_copy_does_not_overwrite_the_originals_figures(project, csbp_run, files_made):
+    shutil.copy(project / "notebooks" / "good.ipynb", project / "notebooks" / "good-Copy1.ipynb")
+    (project / "images" / "good.json").write_bytes(json_of("good"))
+    before = files(project / "images")
+    files_made["good.json"] = json_of("good-Copy1")
+    done = csbp_run("good-Copy1", "-p", "output_dir", "images")
+    assert done.returncode == 1
+    assert done.stderr.startswith("good-Copy1 FAILED after 0 s: ValueError: /")
+    assert "good.json is of good: nothing was replaced; take another folder, --ou" in done.stderr
+    assert files(project / "images") == before
+
+
+def test_figures_of_a_notebook_that_is_gone_may_be_overwritten(project, csbp_run, files_made):
+    (project / "images" / "good.json").write_bytes(json_of("renamed_since"))
+    assert csbp_run("good", "-p", "output_dir", "images").returncode == 0
+
+
+def test_storing_a_copy_is_refused_for_it_writes_where_the_original_does(project, csbp_run):
+    shutil.copy(project / "notebooks" / "good.ipynb", project / "notebooks" / "good-Copy1.ipynb")
+    done = csbp_run("good-Copy1", "--store")
+    assert done.returncode == 2
+    line = "good-Copy1.ipynb sets output_dir to 'runs/good', and not to 'runs/good-Copy1'"
+    assert done.stderr == f"csbp-run: {line}\n"
+
+
+def test_of_two_notebooks_that_write_the_same_file_in_one_run_the_second_fails(
+    project, csbp_run, files_made, monkeypatch
+):
+    def run_all(names, options, jobs):
+        codes = []
+        for name in names:
+            files_made["good.png"] = name.encode()
+            codes.append(csbp_run(name, "-p", "output_dir", "images"))
+        said.extend(codes)
+        return False
+
+    said = []
+    monkeypatch.setattr(run, "run_all", run_all)
+    csbp_run("all", "-p", "output_dir", "images")
+    assert [done.returncode for done in said] == [0, 1]
+    assert "good.json is of bad: nothing was replaced" in said[1].stderr
+    assert files(project / "images")["good.png"] == b"bad"
+    assert "CSBP_CLAIMS" not in os.environ
+
+
+def test_what_an_earlier_run_of_another_notebook_left_is_kept_under_all_too(
+    project, csbp_run, files_made, monkeypatch
+):
+    (project / "images" / "good.json").write_bytes(json_of("bad"))
+    said = []
+
+    def run_all(*_):
+        said.append(csbp_run("good", "-p", "output_dir", "images"))
+
+    monkeypatch.setattr(run, "run_all", run_all)
+    csbp_run("all", "-p", "output_dir", "images")
+    assert said[0].returncode == 1
+    assert "good.json is of bad: nothing was replaced" in said[0].stderr
+
+
+def test_in_folders_of_their_own_two_may_write_the_same_name(
+    project, csbp_run, files_made, monkeypatch
+):
+    claims = []
+    monkeypatch.setattr(run, "run_all", lambda *_: claims.append(os.environ.get("CSBP_CLAIMS")))
+    assert csbp_run("all").returncode == 0
+    assert claims == [None]
+
+
+def test_strays_are_passed_over_by_all(project, csbp_run, monkeypatch):
+    (project / "notebooks" / "Untitled.ipynb").write_text("{}")
+    chosen = []
+    monkeypatch.setattr(run, "run_all", lambda names, *_: chosen.extend(names))
+    done = csbp_run("all", "-p", "output_dir", "images")
+    assert done.returncode == 0
+    assert chosen == ["bad", "good"]
+    assert done.stderr.startswith("csbp-run: passed over: Untitled.ipynb ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_ctrl_c_is_one_line_and_exit_code_130(csbp_run, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "run_notebook", interrupt)
+    done = csbp_run("good")
+    assert done.returncode == 130
+    line = "csbp-run: interrupted; no figure of an unfinished notebook was touched\n"
+    assert done.stderr.lstrip("\n") == line
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_told_to_stop_is_one_line_and_the_exit_code_of_the_signal(
+    csbp_run, monkeypatch, number, code
+):
+    ended = []
+    monkeypatch.setattr(run, "run_notebook", lambda *_: os.kill(os.getpid(), number))
+    monkeypatch.setattr(run, "end_children", lambda: ended.append(True))
+    done = csbp_run("good")
+    assert done.returncode == code
+    assert done.stderr == "csbp-run: stopped; no figure of an unfinished notebook was touched\n"
+    assert ended == [True]
+
+
+def test_a_failure_is_told_by_its_first_line():
+    assert run.in_one_line(ValueError("z = 1: must be\nmore")) == "ValueError: z = 1: must be"
+
+
+def test_of_many_the_others_run_after_one_that_failed(project, monkeypatch, capsys):
+    said = {
+        "bad": subprocess.CompletedProcess([], 1, stdout="", stderr="bad FAILED\n"),
+        "died": subprocess.CompletedProcess([], -9, stdout="", stderr=""),
+        "good": subprocess.CompletedProcess([], 0, stdout="good done\n", stderr="warning\n"),
+    }
+    monkeypatch.setattr(run.subprocess, "run", lambda command, **_: said[command[-1]])
+    assert run.run_all(list(said), [], jobs=1)
+    printed = capsys.readouterr()
+    assert printed.out == "good done\n"
+    assert sorted(printed.err.splitlines()) == ["bad FAILED", "died FAILED: exit code -9"]
+    assert not run.run_all(["good"], [], jobs=2)
+
+
+# With a kernel
+
 PNG = b"\x89PNG"
 
 
-def test_a_failure_keeps_the_old_figure_and_the_others_finish(project):
-    done = csbp_run(project, "all", "-p", "output_dir", "images", "--jobs", "1")
+def test_a_failure_keeps_the_old_figure_and_the_others_finish(project, csbp_run):
+    done = csbp_run("all", "-p", "output_dir", "images", "--jobs", "1")
     assert done.returncode == 1
     assert "bad FAILED" in done.stderr
     assert "RuntimeError: on purpose; see" in done.stderr
@@ -162,17 +390,17 @@ def test_a_failure_keeps_the_old_figure_and_the_others_finish(project):
     assert any("on purpose" in traceback for traceback in tracebacks(failed))
 
 
-def test_the_run_after_a_repair_finishes_and_clears_the_failure_away(project):
-    assert csbp_run(project, "bad", "-p", "output_dir", "images").returncode == 1
+def test_the_run_after_a_repair_finishes_and_clears_the_failure_away(project, csbp_run):
+    assert csbp_run("bad", "-p", "output_dir", "images").returncode == 1
     assert list(files(project / "runs" / "bad")) == ["bad.failed.ipynb"]
     write_notebook(project / "notebooks" / "bad.ipynb", last="pass")
-    assert csbp_run(project, "bad", "-p", "output_dir", "images").returncode == 0
+    assert csbp_run("bad", "-p", "output_dir", "images").returncode == 0
     assert files(project / "images")["bad.png"].startswith(PNG)
     assert list(files(project / "runs" / "bad")) == ["bad.ipynb"]
 
 
-def test_parameters_reach_the_run_and_its_record(project):
-    done = csbp_run(project, "good", "-p", "epochs", "5", "--output", "mine")
+def test_parameters_reach_the_run_and_its_record(project, csbp_run):
+    done = csbp_run("good", "-p", "epochs", "5", "--output", "mine")
     assert done.returncode == 0
     assert f"figures and numbers in {project / 'mine'}, notebook in mine" in done.stdout
     assert results(project / "mine" / "good.json") == {"n": 5}
@@ -182,16 +410,16 @@ def test_parameters_reach_the_run_and_its_record(project):
     assert "csbp-" not in executed.read_text()  # the scratch folder it ran in
 
 
-def test_parameters_injected_once_do_not_reach_the_next_run(project):
-    assert csbp_run(project, "good", "-p", "epochs", "5", "--output", "mine").returncode == 0
+def test_parameters_injected_once_do_not_reach_the_next_run(project, csbp_run):
+    assert csbp_run("good", "-p", "epochs", "5", "--output", "mine").returncode == 0
     stored = project / "notebooks" / "good.ipynb"
     shutil.copy(project / "mine" / "good.ipynb", stored)  # with its injected cell, by mistake
-    assert csbp_run(project, "good", "--output", "again").returncode == 0
+    assert csbp_run("good", "--output", "again").returncode == 0
     assert results(project / "again" / "good.json") == {"n": 3}
 
 
-def test_store_refreshes_the_notebook_without_metadata(project):
-    assert csbp_run(project, "good", "--store").returncode == 0
+def test_store_refreshes_the_notebook_without_metadata(project, csbp_run):
+    assert csbp_run("good", "--store").returncode == 0
     path = project / "notebooks" / "good.ipynb"
     assert execution_counts(path) == [1, 2, 3]
     stored = nbformat.read(path, as_version=4)
@@ -214,7 +442,7 @@ def kill_with_children(process):
     process.wait()
 
 
-def test_killed_in_the_middle_every_old_image_is_intact(project):
+def test_killed_in_the_middle_every_old_image_is_intact(project, csbp_run):
     notebook = project / "notebooks" / "good.ipynb"
     write_notebook(notebook, last="import time\ntime.sleep(600)")
     before = files(project / "images")
@@ -232,5 +460,115 @@ def test_killed_in_the_middle_every_old_image_is_intact(project):
     assert not any(path.is_file() for path in (project / "runs").rglob("*"))
 
     write_notebook(notebook, last="pass")
-    assert csbp_run(project, "good", "-p", "output_dir", "images").returncode == 0
+    assert csbp_run("good", "-p", "output_dir", "images").returncode == 0
     assert files(project / "images")["good.png"].startswith(PNG)
+
+
+# Told to stop
+
+
+def children_of(process):
+    return psutil.Process(process.pid).children(recursive=True)
+
+
+def sleeper(seconds):
+    return f"import time\nopen('started', 'w').close()\ntime.sleep({seconds})"
+
+
+def test_sigterm_ends_all_that_was_started_and_touches_no_figure(project):
+    for name in ("bad", "good"):
+        write_notebook(project / "notebooks" / f"{name}.ipynb", last=sleeper(600), code="pass")
+    before = files(project / "images")
+    scratch = project / "tmp"
+    scratch.mkdir()
+    options = ["-p", "output_dir", "images", "--jobs", "1"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "csbp_notebooks.run", "all", *options],
+        cwd=project,
+        env={**os.environ, "TMPDIR": str(scratch)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_until((project / "started").exists, seconds=120)
+    started = children_of(process)
+    assert len(started) >= 2  # the csbp-run of the first notebook, and its kernel
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 143
+    line = "csbp-run: stopped; no figure of an unfinished notebook was touched\n"
+    assert said.endswith(line)
+    assert "Traceback" not in said
+    _, alive = psutil.wait_procs(started, timeout=5)
+    assert alive == []
+    assert files(project / "images") == before
+    assert not any(scratch.iterdir())
+    assert not any(path.is_file() for path in (project / "runs").rglob("*"))
+
+
+# From anywhere, with any settings
+
+HOSTILE = "raise ImportError('foreign code')"
+
+
+@pytest.fixture
+def hostile(tmp_path_factory):
+    """A folder with code that must not be taken for the project's, and settings that spoil it."""
+    folder = tmp_path_factory.mktemp("hostile")
+    for name in ("csbp_core", "csbp_notebooks"):
+        (folder / "elsewhere" / name).mkdir(parents=True)
+        (folder / "elsewhere" / name / "__init__.py").write_text(HOSTILE)
+    startup = folder / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    (startup / "first.py").write_text("epochs = 9\nopen = None")
+    (folder / "startup.py").write_text("open = None")
+    (folder / "matplotlibrc").write_text("axes.facecolor: red\nsavefig.dpi: 33\nsvg.fonttype: none")
+    return folder
+
+
+def test_neither_folder_nor_settings_of_the_user_change_a_byte(
+    project, csbp_run, hostile, monkeypatch
+):
+    assert csbp_run("good", "-p", "epochs", "5", "--output", "calm").returncode == 0
+    settings = {
+        "HOME": "/dev/null/home",
+        "MPLBACKEND": "no_such_backend",
+        "MATPLOTLIBRC": str(hostile / "matplotlibrc"),
+        "IPYTHONDIR": str(hostile),
+        "PYTHONSTARTUP": str(hostile / "startup.py"),
+        "PYTHONPATH": str(hostile / "elsewhere"),
+        "JUPYTER_RUNTIME_DIR": "/dev/null/runtime",
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(hostile / "elsewhere")
+    done = csbp_run("good", "-p", "epochs", "5", "--output", "mine")
+    assert done.returncode == 0, done.stderr
+    calm = files(project / "calm")
+    mine = files(hostile / "elsewhere" / "mine")
+    assert mine.keys() == calm.keys() == {"good.ipynb", "good.json", "good.png", "good.svg"}
+    assert {name: mine[name] for name in mine if name != "good.ipynb"} == {
+        name: calm[name] for name in calm if name != "good.ipynb"
+    }
+    outputs = [
+        nbformat.read(folder / "good.ipynb", as_version=4).cells[-1].outputs
+        for folder in (project / "calm", hostile / "elsewhere" / "mine")
+    ]
+    assert outputs[0] == outputs[1]
+
+
+def test_many_run_in_the_root_and_write_where_the_caller_is(project, monkeypatch, hostile):
+    calls = []
+
+    def call(command, **settings):
+        calls.append((command, settings["cwd"]))
+        return subprocess.CompletedProcess(command, 0, stdout="done", stderr="")
+
+    monkeypatch.setattr(run.subprocess, "run", call)
+    monkeypatch.chdir(hostile)
+    monkeypatch.setattr(sys, "argv", ["csbp-run", "all", "-p", "epochs", "2", "--output", "mine"])
+    with pytest.raises(SystemExit) as stop:
+        run.main()
+    assert not stop.value.code
+    options = ["-p", "epochs", "2", "--output", str(hostile / "mine")]
+    command = [sys.executable, "-m", "csbp_notebooks.run", *options]
+    assert sorted(calls) == [([*command, "bad"], project), ([*command, "good"], project)]
