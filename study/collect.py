@@ -5,9 +5,10 @@ python -m study.collect runs/study study/results.json
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from csbp_notebooks.files import replace_file
 
 from .analysis import CellsByTask, first_epochs, target
 from .arms import ARMS, BASELINE
+from .cell import read_cell
 from .tasks import TASKS
 
 # What is kept of every cell as it is.
@@ -83,11 +85,14 @@ def lines(nested: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def main(folder: Path, out: Path) -> None:
-    """Read FOLDER/task/arm.json of all tasks and arms, write the results."""
+    """Read FOLDER/task/arm.json of all tasks and arms, write the results.
+
+    Raises ValueError, one line, for a cell that is not there.
+    """
     cells: dict[str, dict[str, Any]] = {}
     for task in TASKS:
         paths = {arm: folder / task / f"{arm}.json" for arm in ARMS}
-        cells[task] = {arm: json.loads(path.read_text()) for arm, path in paths.items()}
+        cells[task] = {arm: read_cell(arm, path) for arm, path in paths.items()}
     provenance = {
         task: {arm: cell["provenance"] for arm, cell in arms.items()}
         for task, arms in cells.items()
@@ -97,5 +102,20 @@ def main(folder: Path, out: Path) -> None:
     replace_file(out, text.encode())
 
 
+def command(arguments: Sequence[str]) -> None:
+    """`main` from the command line; bad input is one line on stderr and exit code 2."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, help="where the cells are, as task/arm.json")
+    parser.add_argument("out", type=Path, help="the JSON to write")
+    options = parser.parse_args(arguments)
+    try:
+        main(options.folder, options.out)
+    except ValueError as error:
+        print(f"study.collect: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:]))
+    command(sys.argv[1:])

@@ -126,7 +126,7 @@ def effect_on_accuracy(difference: float, p: float) -> str:
         >>> effect_on_accuracy(0.01, p=0.001), effect_on_accuracy(0.01, p=0.2)
         ('helps', 'no difference')
     """
-    if p < LEVEL:
+    if p < LEVEL and difference != 0:
         return "helps" if difference > 0 else "hurts"
     return "no difference"
 

@@ -330,6 +330,7 @@ def verdicts_of_the_study():
     return recorded(IMAGES, "does_chaos_help")["results"]["verdicts"]
 
 
+@pytest.fixture(scope="module")
 def results_of_the_study():
     """A row per task and arm, from the committed results."""
     return rows(json.loads((ROOT / "study" / "results.json").read_text())["results"])
@@ -352,8 +353,8 @@ def test_readme_gives_the_verdict_of_the_study():
         assert sentence in text
 
 
-def test_readme_says_how_the_membrane_fared():
-    membrane = [row for row in results_of_the_study() if row["arm"] == "membrane"]
+def test_readme_says_how_the_membrane_fared(results_of_the_study):
+    membrane = [row for row in results_of_the_study if row["arm"] == "membrane"]
     better = [row["task"] for row in membrane if is_sure(row) and row["difference"] > 0]
     worse = [row["task"] for row in membrane if is_sure(row) and row["difference"] < 0]
     text = " ".join(README.read_text().split())
@@ -368,8 +369,8 @@ def test_chaos_at_the_same_settings_differs_in_no_task():
     assert all(float(row["p matched"]) >= 0.05 for row in verdicts_of_the_study())
 
 
-def test_learning_above_the_critical_strength_is_worse_in_all_tasks():
-    high = [row for row in results_of_the_study() if row["arm"] == "high"]
+def test_learning_above_the_critical_strength_is_worse_in_all_tasks(results_of_the_study):
+    high = [row for row in results_of_the_study if row["arm"] == "high"]
     assert len(high) == len(verdicts_of_the_study()) == 6
     assert all(row["difference"] < 0 for row in high)
     assert all(is_sure(row) for row in high)

@@ -1,5 +1,6 @@
 """The verdicts on the claim, in made-up cells whose answer the rule leaves no doubt about."""
 
+import dataclasses
 import json
 
 import pytest
@@ -127,6 +128,26 @@ def test_the_difference_to_bp_is_judged_by_the_corrected_p_value():
     verdict = judge("made_up", task, csbp, bp)
     assert verdict.effect == "no difference"
     assert not verdict.chaos_is_why
+
+
+@pytest.mark.parametrize(
+    ("difference", "p", "effect"),
+    [(1e-6, 0.0, "helps"), (-1e-6, 0.0, "hurts"), (1.0, 0.0500001, "no difference")],
+)
+def test_the_size_of_a_difference_does_not_matter(difference, p, effect):
+    assert effect_on_accuracy(difference, p) == effect
+    better = is_better({"difference": difference, "low": 0.0, "high": 0.0, "p": p})
+    assert better is (effect == "helps")
+
+
+def test_no_difference_neither_helps_nor_hurts():
+    assert effect_on_accuracy(0.0, p=0.001) == "no difference"
+
+
+def test_a_verdict_does_not_change():
+    verdict = verdict_on(csbp=3, quadratic=1, matched=1, exponent=0.02)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        verdict.effect = "hurts"
 
 
 def test_verdicts_keep_the_order_of_the_tasks():
