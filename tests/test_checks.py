@@ -74,6 +74,9 @@ def test_ends_of_an_array_are_as_written(value):
         (np.array([0.5, 2.0]), "beta[1] = 2.0: must be a number in (0, 1]"),
         (torch.tensor([[0.5, -1.0]]), "beta[0, 1] = -1.0: must be a number in (0, 1]"),
         ([0.5, math.nan], "beta[1] = nan: must be a number in (0, 1]"),
+        ([2.0, 3.0], "beta[0] = 2.0: must be a number in (0, 1]"),  # the first of two
+        ([0, 1], "beta[0] = 0: must be a number in (0, 1]"),  # the end that is outside
+        (torch.tensor([1.0, 2.0]).bfloat16(), "beta[1] = 2.0: must be a number in (0, 1]"),
     ],
 )
 def test_names_the_first_element_outside(value, line):
@@ -106,6 +109,19 @@ def test_refuses_what_is_no_integer_inside(value):
 def test_refuses_an_array_with_a_fraction_where_integers_are_asked_for():
     with pytest.raises(ValueError, match=r"must be an integer in \[1, inf\)"):
         check("epochs", [1, 2.5], "[1, inf)", integer=True, array=True)
+
+
+@pytest.mark.parametrize("value", [np.int64(3), np.uint8(3), torch.tensor(3), np.array(3), 2**63])
+def test_accepts_an_integer_of_any_library(value):
+    check("epochs", value, "[1, inf)", integer=True)
+
+
+@pytest.mark.parametrize("value", [10**30, -(10**30)])
+@pytest.mark.parametrize("integer", [True, False])
+def test_refuses_an_integer_that_numpy_cannot_hold(value, integer):
+    kind = "an integer" if integer else "a number"
+    with pytest.raises(ValueError, match=rf"^n = {value}: must be {kind} in \(-inf, inf\)$"):
+        check("n", value, "(-inf, inf)", integer=integer)
 
 
 # Ranges of the parameters that have one of their own, and messages of those that take one number
@@ -173,6 +189,11 @@ def test_refuses_what_is_no_flag(value):
     with pytest.raises(ValueError, match="literal") as error:
         check_flag("literal", value)
     assert str(error.value) == f"literal = {value!r}: must be True or False"
+
+
+@pytest.mark.parametrize("choice", [1, "a", None])
+def test_choices_may_be_of_several_types(choice):
+    check_choice("mode", choice, iter([1, "a", None]))
 
 
 def test_accepts_a_choice():

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import lif_by_hand
 from scipy.stats import ks_2samp
 
 import csbp_core
@@ -34,6 +35,8 @@ NEURONS = [
     {"rate_steps": 20},
     {"decay": 0.5, "gamma": 0.7, "v_threshold": 1.3},
     {"decay": 0.9, "gamma": 2.0, "v_threshold": 0.4, "time_steps": 7, "rate_steps": 3},
+    # gamma < decay * v_threshold: a neuron that fires may be further than gamma below threshold
+    {"decay": 0.9, "gamma": 0.6, "time_steps": 5},
 ]
 every_neuron = pytest.mark.parametrize("neuron", NEURONS, ids=str)
 
@@ -70,6 +73,22 @@ def test_slope_is_the_central_difference_on_smooth_pieces(neuron):
     assert smooth.mean() > 0.98
     slope = dynamics.slope(WEIGHTS, z, **neuron)
     np.testing.assert_allclose(slope[smooth], change[smooth] / (2 * h), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("gamma", "v_threshold"), [(1.0, 1.0), (0.25, 1.0), (0.5, 2.0)])
+def test_at_threshold_and_at_the_ends_of_the_triangle_the_gradient_is_exact(gamma, v_threshold):
+    """The potential of the first step is 2 w; in binary fractions nothing is rounded."""
+    potentials = v_threshold + gamma * np.array([-1, -0.5, 0, 0.5, 1, 1.5])
+    settings = {"decay": 0.5, "time_steps": 4, "gamma": gamma, "v_threshold": v_threshold}
+    known = []
+    for current in potentials:
+        x = np.full(4, current)
+        zero = np.zeros(4)
+        run = lif_by_hand(x, zero + 1, 0, zero, 0.5, v_threshold, gamma, detach_reset=False)
+        known.append(2 * run.spikes.sum() / 100 * run.grad_x.sum())
+    gradient = dynamics.gradient(potentials / 2, **settings)
+    np.testing.assert_allclose(gradient, known, rtol=1e-14, atol=1e-15)
+    assert not gradient[4:].any()
 
 
 def test_start_of_the_published_run_lies_on_a_jump():
@@ -159,7 +178,21 @@ def test_the_iteration_finds_the_exponents_of_the_logistic_map(monkeypatch, r, e
 
 
 def test_a_superstable_orbit_has_a_finite_exponent():
-    assert -710 < dynamics.lyapunov(Z_SUPERSTABLE, W_STAR) < -30
+    """For I0 = 1/2 and z = 2 the multiplier of w* = 0 is zero exactly, and is floored."""
+    assert dynamics.slope(0.0, 2.0, I0=0.5) == 0
+    floor = math.log(np.finfo(float).tiny)
+    assert floor == pytest.approx(-708.3964, abs=1e-4)
+    exponent = dynamics.lyapunov(2.0, 0.0, transient=3, steps=64, I0=0.5)
+    assert exponent == pytest.approx(floor, rel=1e-12)
+    along_a_run = dynamics.finite_time_lyapunov(0.0, 2.0, 1.0, epochs=3, window=1, I0=0.5)
+    np.testing.assert_allclose(along_a_run, floor, rtol=1e-12)
+
+
+def test_an_orbit_that_is_almost_superstable_has_its_own_exponent():
+    exponent = dynamics.lyapunov(Z_SUPERSTABLE, W_STAR)
+    slope = abs(dynamics.slope(W_STAR, Z_SUPERSTABLE))
+    assert -710 < exponent < -30
+    assert exponent == pytest.approx(math.log(max(slope, np.finfo(float).tiny)), rel=0.1)
 
 
 @pytest.mark.parametrize(("z", "w"), [(2.0, 0.7), (5.5, 0.5), (7.5, 0.5)])
@@ -289,8 +322,14 @@ def test_period_doubling_of_the_4_cycle_follows_the_square_root_law():
 
 def test_without_bp_the_cascade_goes_on():
     found = dynamics.bifurcations(bp=False)
-    assert ("period doubling", 16) in [(event.kind, event.period) for event in found]
+    doublings = [event.period for event in found if event.kind == "period doubling"]
+    assert doublings == [32, 16, 8, 4, 2, 1]
+    superstable = [event.period for event in found if event.kind == "superstable"]
+    assert superstable == doublings
     assert all(event.kind != "border" for event in found)
+    z = [event.z for event in found if event.kind == "period doubling"]
+    ratio = (z[2] - z[3]) / (z[1] - z[2])
+    assert ratio == pytest.approx(4.669, rel=0.02)  # Feigenbaum's constant
 
 
 def test_only_a_border_has_a_border():
@@ -405,6 +444,98 @@ def test_finite_time_exponent_where_z_is_rounded_to_zero():
 # What is asked for, and where
 
 
+# Every constant of the map is another one than by default, and none is like another.
+SETTINGS = {
+    "lr": 0.8,
+    "I0": 0.6,
+    "bp": True,
+    "time_steps": 7,
+    "rate_steps": 3,
+    "decay": 0.9,
+    "v_threshold": 0.4,
+    "gamma": 2.0,
+}
+
+
+def run_by_steps(w, z, beta, epochs, settings):
+    """w before each epoch, and the slope there, by single steps."""
+    path = []
+    slopes = []
+    for _ in range(epochs):
+        path.append(w)
+        slopes.append(dynamics.slope(w, z, **settings))
+        w = dynamics.step(w, z, **settings)
+        z = z * beta
+    return np.array(path), np.array(slopes)
+
+
+@pytest.mark.parametrize("bp", [True, False])
+def test_settings_reach_every_function_of_orbits(bp):
+    settings = {**SETTINGS, "bp": bp}
+    frozen, slopes = run_by_steps(0.5, 7.0, 1.0, 9, settings)
+    orbit = dynamics.orbit_diagram(7.0, transient=4, keep=5, **settings)
+    np.testing.assert_array_equal(orbit, frozen[4:])
+    exponent = dynamics.lyapunov(7.0, transient=4, steps=5, **settings)
+    assert exponent == pytest.approx(np.log(np.abs(slopes[4:])).mean(), rel=1e-12)
+    annealed, slopes = run_by_steps(0.5, 7.0, 0.9, 9, settings)
+    run = dynamics.anneal(0.5, 7.0, 0.9, epochs=9, **settings)
+    np.testing.assert_array_equal(run[:, 0], annealed)
+    exponents = dynamics.finite_time_lyapunov(0.5, 7.0, 0.9, epochs=9, window=1, **settings)
+    np.testing.assert_allclose(exponents, np.log(np.abs(slopes)), rtol=1e-9)
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_every_constant_changes_the_orbit(setting):
+    """So that the test above would see one that is lost."""
+    changed = {**SETTINGS, setting: dynamics.Map._field_defaults[setting]}
+    if setting == "bp":
+        changed["bp"] = False
+    orbits = [dynamics.orbit_diagram(7.0, transient=0, keep=9, **s) for s in (SETTINGS, changed)]
+    assert np.abs(orbits[0] - orbits[1]).max() > 1e-3
+
+
+def test_slope_and_step_without_bp_are_those_of_the_chaotic_loss():
+    w = np.linspace(-2, 2, 9)
+    s = 1 / (1 + np.exp(-2 * w))
+    settings = {**SETTINGS, "bp": False}
+    step = w - 0.8 * 5 * (s - 0.6)
+    np.testing.assert_allclose(dynamics.step(w, 5.0, **settings), step, rtol=1e-12, atol=1e-14)
+    slope = 1 - 0.8 * 5 * 2 * s * (1 - s)
+    np.testing.assert_allclose(dynamics.slope(w, 5.0, **settings), slope, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, {"decay": 0.5, "time_steps": 3, "gamma": 0.75}])
+def test_borders_are_where_bp_begins_and_ends_to_act(settings):
+    found = dynamics.bifurcations(40.0, **settings)
+    borders = {event.border for event in found if event.kind == "border"}
+    assert borders
+    for border in borders:
+        sides = dynamics.gradient(border + 1e-7 * np.array([-1, 1]), **settings)
+        assert np.count_nonzero(sides) == 1
+
+
+def test_without_bp_the_step_size_scales_z():
+    """f depends on lr z alone."""
+    known = dynamics.bifurcations(30.0, 0.99, bp=False)
+    slow = dynamics.bifurcations(300.0, 0.99, lr=0.1, bp=False)
+    assert len(known) >= 10
+    assert [event.name for event in slow] == [event.name for event in known]
+    np.testing.assert_allclose([event.z / 10 for event in slow], [e.z for e in known], rtol=1e-9)
+    np.testing.assert_allclose([e.epoch for e in slow], [e.epoch for e in known], atol=1e-5)
+
+
+def test_only_what_lies_below_z_is_returned():
+    z = dynamics.bifurcations(5.0)[0].z
+    assert [event.z for event in dynamics.bifurcations(z * (1 + 1e-9))][:1] == [z]
+    assert dynamics.bifurcations(z)[0].z < z
+
+
+def test_names_of_events():
+    assert dynamics.Bifurcation("border", 2, 4.0, 1.0, border=0.4).name == "border w = 0.4"
+    assert dynamics.Bifurcation("border", 2, 4.0, 1.0, border=0.0).name == "border w = 0"
+    assert dynamics.Bifurcation("superstable", 1, 2.0, 1.0).name == "superstable"
+
+
 FUNCTIONS = [
     dynamics.gradient,
     dynamics.step,
@@ -426,6 +557,76 @@ def test_every_function_shows_the_settings_of_the_map_with_their_defaults(functi
     }
     assert keywords == dynamics.Map()._asdict()
     assert list(keywords) == list(dynamics.Map._fields)
+
+
+def positional_defaults(function):
+    return {
+        name: parameter.default
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY
+        and parameter.default is not inspect.Parameter.empty
+    }
+
+
+def test_defaults_are_the_published_and_documented_ones():
+    run = {"z": 10.0, "beta": 0.9995}
+    assert {function.__name__: positional_defaults(function) for function in FUNCTIONS} == {
+        "gradient": {},
+        "step": {},
+        "slope": {},
+        "orbit_diagram": {"w0": 0.5, "transient": 1000, "keep": 500},
+        "lyapunov": {"w0": 0.5, "transient": 1000, "steps": 2000},
+        "anneal": {**run, "epochs": 4000, "noise": 0.0, "seed": 0},
+        "finite_time_lyapunov": {**run, "epochs": 4000, "window": 50},
+        "bifurcations": run,
+    }
+    assert dynamics.Map()._asdict() == {
+        "lr": 1.0,
+        "I0": 0.65,
+        "bp": True,
+        "time_steps": 20,
+        "rate_steps": 10,
+        "decay": 0.2,
+        "v_threshold": 1.0,
+        "gamma": 1.0,
+    }
+
+
+SHAPES = [((), ()), ((3,), ()), ((), (2, 3)), ((2, 1), (3,)), ((1,), (1,))]
+
+
+@pytest.mark.parametrize(("shape_of_w", "shape_of_z"), SHAPES)
+def test_shapes_are_those_of_numpys_broadcasting(shape_of_w, shape_of_z):
+    w = np.full(shape_of_w, 0.5)
+    z = np.full(shape_of_z, 3.0)
+    shape = np.broadcast_shapes(shape_of_w, shape_of_z)
+    assert dynamics.gradient(w).shape == w.shape
+    assert dynamics.step(w, z).shape == dynamics.slope(w, z).shape == shape
+    assert dynamics.lyapunov(z, w, 1, 2).shape == shape
+    assert dynamics.orbit_diagram(z, w, 1, 2).shape == (*shape, 2)
+
+
+def test_a_run_may_have_one_z_and_many_starts_or_the_reverse():
+    assert dynamics.anneal([0.5], [3.0, 4.0], epochs=2).shape == (2, 2)
+    assert dynamics.anneal([0.5, 0.6], [3.0], epochs=2).shape == (2, 2)
+    assert dynamics.anneal([0.5, 0.6], [3.0, 4.0], epochs=2).shape == (2, 2)
+
+
+def test_what_is_given_is_left_alone():
+    w = np.full(9, 0.5)
+    z = np.full(9, 7.0)
+    dynamics.anneal(w, z, epochs=5)
+    dynamics.orbit_diagram(z, w, 3, 2)
+    dynamics.lyapunov(z, w, 3, 2)
+    assert (w == 0.5).all()
+    assert (z == 7.0).all()
+
+
+def test_the_first_and_the_last_epoch_of_a_window():
+    whole = dynamics.finite_time_lyapunov(0.5, epochs=6, window=6)
+    assert np.isnan(whole).tolist() == [True] * 5 + [False]
+    single = dynamics.finite_time_lyapunov(0.5, epochs=6, window=1)
+    assert whole[-1] == pytest.approx(single.mean(), rel=1e-12)
 
 
 def test_an_unknown_setting_is_refused():
@@ -515,8 +716,68 @@ def test_works_where_nothing_can_be_written(tmp_path):
         (lambda: dynamics.step(0.5, 1.0, I0=1.0), r"I0 = 1.0: must be a number in \(0, 1\)"),
         (lambda: dynamics.bifurcations(z=-1.0), r"z = -1.0: must be"),
         (lambda: dynamics.bifurcations(beta=2.0), r"beta = 2.0: must be"),
+        (lambda: dynamics.bifurcations(beta=0.0), r"beta = 0.0: must be a number in \(0, 1\]"),
+        (lambda: dynamics.bifurcations(z=0.0), r"z = 0.0: must be a number in \(0, inf\)"),
+        (lambda: dynamics.step(0.5, 0.0), r"^z = 0.0: must be a number in \(0, inf\)"),
+        (lambda: dynamics.step([0.5, math.nan], 1.0), r"^w\[1\] = nan: must be"),
+        (lambda: dynamics.slope(0.5, [1.0, 0.0]), r"^z\[1\] = 0.0: must be"),
+        (lambda: dynamics.slope(math.inf, 1.0), "^w = inf: must be"),
+        (lambda: dynamics.orbit_diagram(1.0, math.inf), "^w0 = inf: must be"),
+        (lambda: dynamics.orbit_diagram(1.0, keep=1.5), "^keep = 1.5: must be an integer"),
+        (lambda: dynamics.orbit_diagram(1.0, transient=0.5), "^transient = 0.5: must be an int"),
+        (lambda: dynamics.lyapunov(1.0, math.nan), "^w0 = nan: must be"),
+        (lambda: dynamics.lyapunov(1.0, transient=-1), r"^transient = -1: must be an integer in"),
+        (lambda: dynamics.lyapunov(1.0, transient=1.5), "^transient = 1.5: must be an integer"),
+        (lambda: dynamics.lyapunov(1.0, steps=1.5), "^steps = 1.5: must be an integer"),
+        (lambda: dynamics.anneal(math.nan), "^w0 = nan: must be"),
+        (lambda: dynamics.anneal(0.5, epochs=1.5), "^epochs = 1.5: must be an integer"),
+        (lambda: dynamics.anneal(0.5, seed=0.5), "^seed = 0.5: must be an integer"),
+        (lambda: dynamics.anneal([[0.5]]), "must be numbers or 1-d and of one length"),
+        (lambda: dynamics.anneal(0.5, [[1.0]]), "must be numbers or 1-d and of one length"),
+        (lambda: dynamics.finite_time_lyapunov(0.5, window=0), "^window = 0: must be an integer"),
+        (lambda: dynamics.finite_time_lyapunov(0.5, window=1.5), "^window = 1.5: must be an int"),
+        (lambda: dynamics.finite_time_lyapunov(0.5, epochs=0), "^epochs = 0: must be an integer"),
+        (lambda: dynamics.finite_time_lyapunov(0.5, epochs=1.5), "^epochs = 1.5: must be an int"),
+        (lambda: dynamics.finite_time_lyapunov(0.5, 0.0), "^z = 0.0: must be"),
+        (lambda: dynamics.finite_time_lyapunov(0.5, [1.0]), r"^z = \[1.0\]: must be a number"),
+        (lambda: dynamics.finite_time_lyapunov(0.5, beta=1.1), "^beta = 1.1: must be"),
     ],
 )
 def test_refuses_bad_input(call, line):
     with pytest.raises(ValueError, match=line):
         call()
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.__name__)
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"lr": 0.0}, r"lr = 0.0: must be a number in \(0, inf\)"),
+        ({"I0": 0.0}, r"I0 = 0.0: must be a number in \(0, 1\)"),
+        ({"I0": 1.0}, r"I0 = 1.0: must be a number in \(0, 1\)"),
+        ({"bp": 1}, "bp = 1: must be True or False"),
+        ({"time_steps": 0}, r"time_steps = 0: must be an integer in \[1, inf\)"),
+        ({"time_steps": 2.5}, r"time_steps = 2.5: must be an integer in \[1, inf\)"),
+        ({"rate_steps": 0}, r"rate_steps = 0: must be an integer in \[1, inf\)"),
+        ({"rate_steps": 2.5}, r"rate_steps = 2.5: must be an integer in \[1, inf\)"),
+        ({"decay": -0.1}, r"decay = -0.1: must be a number in \[0, 1\]"),
+        ({"decay": 1.1}, r"decay = 1.1: must be a number in \[0, 1\]"),
+        ({"v_threshold": 0.0}, r"v_threshold = 0.0: must be a number in \(0, inf\)"),
+        ({"gamma": 0.0}, r"gamma = 0.0: must be a number in \(0, inf\)"),
+    ],
+)
+def test_every_function_refuses_a_map_out_of_range(function, settings, line):
+    needed = {"w": 0.5, "w0": 0.5, "z": 1.0}
+    parameters = inspect.signature(function).parameters
+    given = {name: value for name, value in needed.items() if name in parameters}
+    with pytest.raises(ValueError, match=f"^{line}$"):
+        function(**given, **settings)
+
+
+def test_accepts_the_ends_that_are_allowed():
+    assert dynamics.step(0.5, 1.0, decay=0, time_steps=1, rate_steps=1) == pytest.approx(
+        0.5 - (1 / (1 + math.exp(-1)) - I0)
+    )
+    assert np.isfinite(dynamics.gradient(0.5, decay=1))
+    assert dynamics.orbit_diagram(1.0, 0.3, transient=0, keep=1).tolist() == [0.3]
+    assert dynamics.anneal(0.3, beta=1, epochs=1).tolist() == [[0.3]]

@@ -1,5 +1,6 @@
 """The chaotic loss against closed forms in float64, the library, and the published expression."""
 
+import inspect
 import math
 
 import numpy as np
@@ -169,12 +170,63 @@ def test_a_strength_that_is_trained_has_its_gradient():
     torch.testing.assert_close(gradient, elements.detach())
 
 
-def test_reductions():
-    h = torch.randn(3, 5)
-    values = chaotic_loss(h, 2.0, reduction="none")
-    assert values.shape == h.shape
-    assert chaotic_loss(h, 2.0, reduction="sum").item() == pytest.approx(values.sum().item())
-    assert chaotic_loss(h, 2.0).item() == pytest.approx(values.mean().item())
+STRENGTHS = {
+    "number": 2.0,
+    "tensor": torch.tensor(2.0, dtype=torch.float64),
+    "tensor for each column": torch.linspace(0.5, 3, 5, dtype=torch.float64),
+    "tensor for each element": torch.linspace(0.5, 3, 15, dtype=torch.float64).reshape(3, 5),
+}
+every_strength_form = pytest.mark.parametrize("z", STRENGTHS.values(), ids=STRENGTHS)
+every_form = pytest.mark.parametrize("literal", [True, False])
+
+
+@every_form
+@every_strength_form
+@pytest.mark.parametrize("I0", [0.65, torch.linspace(0.2, 0.8, 5, dtype=torch.float64)])
+def test_reductions(z, I0, literal):
+    h = 20 * torch.linspace(-1, 1, 15, dtype=torch.float64).reshape(3, 5)
+    elements = exact(h.numpy(), np.asarray(z), np.asarray(I0), 10.0)
+    known = {"none": elements, "sum": elements.sum(), "mean": elements.mean()}
+    for reduction, expected in known.items():
+        loss = chaotic_loss(h, z, I0, reduction=reduction, literal=literal)
+        assert loss.shape == expected.shape
+        np.testing.assert_allclose(loss.numpy(), expected, rtol=1e-12)
+
+
+@every_form
+@every_strength_form
+def test_gradients_of_the_reductions(z, literal):
+    h = (20 * torch.linspace(-1, 1, 15, dtype=torch.float64).reshape(3, 5)).requires_grad_()
+    elements = exact_gradient(h.detach().numpy(), np.asarray(z), 0.65, 10.0)
+    for reduction, share in {"sum": 1, "mean": 15}.items():
+        (gradient,) = torch.autograd.grad(
+            chaotic_loss(h, z, reduction=reduction, literal=literal), h
+        )
+        np.testing.assert_allclose(gradient.numpy(), elements / share, rtol=1e-10)
+
+
+@every_form
+@every_dtype
+def test_every_form_is_returned_in_float32_at_least(dtype, literal):
+    h = torch.tensor([0.5, -3.0], dtype=dtype)
+    loss = chaotic_loss(h, 2.0, reduction="none", literal=literal)
+    assert loss.dtype == RESULT[dtype]
+    np.testing.assert_allclose(loss.double(), exact(h.double().numpy(), 2.0, 0.65, 10), rtol=1e-5)
+
+
+@every_form
+def test_without_strength_there_is_no_loss(literal):
+    assert chaotic_loss(torch.ones(3), 0.0, literal=literal) == 0
+
+
+def test_defaults_are_the_documented_ones():
+    parameters = inspect.signature(chaotic_loss).parameters
+    assert {name: p.default for name, p in parameters.items() if p.default is not p.empty} == {
+        "I0": 0.65,
+        "scale": 10.0,
+        "reduction": "mean",
+        "literal": False,
+    }
 
 
 # Bad input
@@ -189,6 +241,9 @@ BROADCAST = "must broadcast to that of h"
         ({"z": -1.0}, r"z = -1.0: must be a number in \[0, inf\)"),
         ({"z": math.nan}, r"z = nan: must be a number in \[0, inf\)"),
         ({"I0": 1.0}, r"I0 = 1.0: must be a number in \(0, 1\)"),
+        ({"I0": 0.0}, r"I0 = 0.0: must be a number in \(0, 1\)"),
+        ({"I0": [0.5, 0.6]}, r"I0 = \[0.5, 0.6\]: must be a number"),
+        ({"z": math.inf}, r"z = inf: must be a number in \[0, inf\)"),
         ({"scale": 0.0}, r"scale = 0.0: must be a number in \(0, inf\)"),
         ({"reduction": "avg"}, "reduction = 'avg': must be one of mean, sum, none"),
         ({"h": torch.zeros(0, 4)}, rf"h = torch.float32 \(0, 4\): {TENSOR} that is not empty"),

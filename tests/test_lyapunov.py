@@ -1,6 +1,7 @@
 """Two trajectories against the exact map, closed forms, hand-written steps, and each other."""
 
 import copy
+import inspect
 import math
 from typing import NamedTuple
 
@@ -549,6 +550,40 @@ def test_adam_is_shadowed_with_its_moments():
     np.testing.assert_allclose(growth, case.growth_of_function(), rtol=0, atol=1e-6)
 
 
+class Momentum(nn.Module):
+    """A weight that is pulled to a trace of itself, which is kept in a buffer."""
+
+    def __init__(self, w, trace):
+        super().__init__()
+        self.w = nn.Parameter(w)
+        self.register_buffer("trace", trace)
+        self.register_buffer("count", torch.tensor(0))
+
+    def loss(self):
+        self.trace = 0.5 * self.trace + self.w.detach() ** 2
+        self.count += 1
+        return (self.w * torch.sin(self.trace + 0.1 * self.count)).sum()
+
+
+def test_a_model_is_shadowed_with_its_buffers():
+    """As a function of tensors with the buffer among them."""
+    w = double(0.3, -0.8)
+    trace = double(0.1, 0.2)
+    model = Momentum(w.clone(), trace.clone())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.4)
+    settings = {"steps": 25, "d0": 1e-7}
+    growth = largest_lyapunov(lambda model, n: model.loss(), (model, optimizer), **settings)
+
+    def step(state, n):
+        w, trace = state
+        trace = 0.5 * trace + w**2
+        return [w - 0.4 * torch.sin(trace + 0.1 * (n + 1)), trace]
+
+    known = largest_lyapunov(step, [w, trace], displace=1, **settings)
+    np.testing.assert_allclose(growth, known, rtol=0, atol=1e-5)
+    assert growth.std() > 0.1
+
+
 def test_moments_that_are_forgotten_would_show():
     case = AdamByHand()
     assert np.abs(case.growth_without_moments() - case.growth_of_model()).max() > 0.1
@@ -781,6 +816,9 @@ def test_refuses_a_state_that_is_neither(order):
     ("arguments", "line"),
     [
         ({"steps": 0}, r"steps = 0: must be an integer in \[1, inf\)"),
+        ({"seed": -1}, r"seed = -1: must be an integer in \[0, inf\)"),
+        ({"seed": 0.5}, r"seed = 0.5: must be an integer in \[0, inf\)"),
+        ({"d0": math.inf}, r"d0 = inf: must be a number in \(0, inf\)"),
         ({"steps": 2.0}, r"steps = 2.0: must be an integer in \[1, inf\)"),
         ({"rows": "False"}, "rows = 'False': must be True or False"),
         ({"rows": 1}, "rows = 1: must be True or False"),
@@ -810,6 +848,85 @@ def test_refuses_bad_input(arguments, line):
     given = {"step": lambda state, n: state, "state": [double(1.0)], "steps": 5}
     with pytest.raises(ValueError, match=f"^{line}$"):
         largest_lyapunov(**{**given, **arguments})
+
+
+def test_defaults_are_the_documented_ones():
+    parameters = inspect.signature(largest_lyapunov).parameters
+    assert {name: p.default for name, p in parameters.items() if p.default is not p.empty} == {
+        "d0": 1e-6,
+        "rows": False,
+        "seed": 0,
+        "displace": None,
+    }
+
+
+@pytest.mark.parametrize("d0", [1e-6, [1e-6], [[1e-6, 1e-5, 1e-4], [1e-6, 1e-5, 1e-4]]])
+@pytest.mark.parametrize("rows", [False, True])
+def test_shape_is_that_of_the_distances_and_rows(d0, rows):
+    growth = largest_lyapunov(
+        lambda state, n: [1.7 * state[0]],
+        [random_numbers(4, 2, seed=1)],
+        steps=3,
+        d0=d0,
+        rows=rows,
+    )
+    assert growth.shape == (3, *np.shape(d0), *([4] if rows else []))
+    np.testing.assert_allclose(growth, math.log(1.7), rtol=0, atol=1e-6)
+
+
+def test_one_step_is_enough():
+    growth = largest_lyapunov(lambda state, n: [3 * state[0]], [double(1.0)], steps=1)
+    np.testing.assert_allclose(growth, [math.log(3)], rtol=0, atol=1e-9)
+
+
+def first_direction(state, **settings):
+    """Where a twin starts from the state, per tensor, in units of the distance."""
+    seen = []
+
+    def step(state, n):
+        seen.append([t.clone() for t in state])
+        return state
+
+    largest_lyapunov(step, state, steps=1, d0=1e-3, **settings)
+    twin, reference = seen
+    return [(t - r) / 1e-3 for t, r in zip(twin, reference, strict=True)]
+
+
+def test_all_tensors_start_displaced_unless_told_how_many():
+    state = [double(3.0), torch.tensor(2), double(4.0), double(12.0)]
+    for displace, moved in {None: 3, 3: 3, 2: 2, 1: 1}.items():
+        parts = first_direction(state, displace=displace)
+        displaced = [parts[0], parts[2], parts[3]]
+        assert [bool(part.any()) for part in displaced] == [True] * moved + [False] * (3 - moved)
+        norm = math.hypot(*[3.0, 4.0, 12.0][:moved])
+        assert torch.cat(displaced).norm().item() == pytest.approx(norm, rel=1e-6)
+        assert not parts[1].any()
+
+
+def test_rows_start_in_one_direction_each_at_its_own_distance():
+    w = double(3.0, 4.0, 0.0, 12.0, 5.0, 0.0).reshape(3, 2)
+    (part,) = first_direction([w], rows=True)
+    distances = part.norm(dim=1)
+    np.testing.assert_allclose(distances, [5, 12, 5], rtol=1e-9)
+    directions = part / distances[:, None]
+    np.testing.assert_allclose(directions, directions[[0, 0, 0]], rtol=1e-9)
+
+
+def test_a_gradient_left_over_has_no_part_in_a_step():
+    model = nn.Linear(1, 1).double()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    fresh = largest_lyapunov(quadratic_of_double, (model, optimizer), 4)
+    quadratic_of_double(model, 0).backward()
+    assert model.weight.grad is not None
+    np.testing.assert_array_equal(
+        largest_lyapunov(quadratic_of_double, (model, optimizer), 4), fresh
+    )
+    # at rest along w - b, and by 1 - 2 * 2 * 0.1 along w + b
+    assert math.log(0.6) < fresh[0] < fresh[-1] < 0
+
+
+def quadratic_of_double(model, n):
+    return model(torch.ones(1).double()).square().sum()
 
 
 def test_the_old_path_works():

@@ -1,6 +1,9 @@
 """The neuron against passes written by hand, autograd, and another library."""
 
 import copy
+import functools
+import inspect
+import math
 import os
 import pickle
 import shutil
@@ -43,7 +46,17 @@ class LayerRun(NamedTuple):
     """What a layer gives, and what it sends back."""
 
     spikes: Tensor
+    v: Tensor
+    v_seq: Tensor
     gradient: Tensor
+
+
+def assert_same_outputs(ours, known, v_seq=True):
+    """Spikes and potentials are equal, bit for bit."""
+    assert torch.equal(ours.spikes, known.spikes)
+    assert torch.equal(ours.v, known.v)
+    if v_seq:
+        assert torch.equal(ours.v_seq, known.v_seq)
 
 
 class Weights(NamedTuple):
@@ -70,7 +83,7 @@ def run_layer(lif, x, weights):
     outputs = (spikes, lif.v, lif.v_seq)
     total = sum((value * weight).sum() for value, weight in zip(outputs, weights, strict=True))
     (gradient,) = torch.autograd.grad(total, x)
-    return LayerRun(spikes.detach(), gradient)
+    return LayerRun(*(value.detach() for value in outputs), gradient)
 
 
 # One step
@@ -88,6 +101,59 @@ def test_step_works_under_vmap():
     x = torch.linspace(0.1, 2, 9)
     expected = torch.stack([gradient(value) for value in x])
     assert torch.equal(torch.func.vmap(gradient)(x), expected)
+
+
+def test_a_step_is_the_equation():
+    """After a spike, and after none; on and beside the threshold."""
+    x = torch.tensor([0.25, 0.25, 0.875, 0.875, 1.0], dtype=torch.float64)
+    v = torch.tensor([1.5, 0.5, 0.25, 0.5, 1.75], dtype=torch.float64, requires_grad=True)
+    spike = torch.tensor([1.0, 0, 0, 0, 1], dtype=torch.float64)
+    v_next, k = lif_step(x, v, spike, decay=0.5)
+    assert v_next.tolist() == [0.25, 0.5, 1.0, 1.125, 1.0]
+    assert k.tolist() == [0, 0, 0, 1, 0]
+    (gradient,) = torch.autograd.grad(k.sum(), v)
+    triangles = [0.25, 0.5, 1.0, 0.875, 1.0]
+    assert gradient.tolist() == [0, 0.5 * triangles[1], 0.5 * triangles[2], 0.5 * triangles[3], 0]
+    _, k = lif_step(x, v, spike, decay=0.5, v_threshold=0.25, gamma=0.5)
+    assert k.tolist() == [0, 1, 1, 1, 1]
+    (gradient,) = torch.autograd.grad(k[1], v)  # u = 0.25, so (0.5 - 0.25) / 0.5**2
+    assert gradient[1] == 0.5 * 1.0
+
+
+@pytest.mark.parametrize("function", [lif_step, LIF])
+def test_defaults_are_the_documented_ones(function):
+    parameters = inspect.signature(function).parameters
+    defaults = {name: p.default for name, p in parameters.items() if p.default is not p.empty}
+    layer_only = {
+        "decay": 0.5,
+        "detach_reset": False,
+        "store_v_seq": False,
+        "backend": "auto",
+    }
+    neuron = {"v_threshold": 1.0, "gamma": 1.0}
+    assert defaults == (neuron if function is lif_step else neuron | layer_only)
+
+
+@pytest.mark.parametrize("decay", [0, 1])
+def test_a_step_accepts_the_ends_of_its_decay(decay):
+    one = torch.ones(2)
+    v, _ = lif_step(one, one, 0 * one, decay=decay)
+    assert v.tolist() == [1 + decay] * 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ({"decay": -0.1}, r"decay = -0.1: must be a number in \[0, 1\]"),
+        ({"decay": 1.1}, r"decay = 1.1: must be a number in \[0, 1\]"),
+        ({"decay": float("nan")}, r"decay = nan: must be a number in \[0, 1\]"),
+        ({"decay": 0.5, "gamma": 0.0}, r"gamma = 0.0: must be a number in \(0, inf\)"),
+    ],
+)
+def test_a_step_refuses_settings_out_of_range(arguments, line):
+    one = torch.ones(2)
+    with pytest.raises(ValueError, match=f"^{line}$"):
+        lif_step(one, one, one, **arguments)
 
 
 # The layer, by the equations
@@ -138,6 +204,80 @@ def test_no_spike_at_threshold_exactly():
     assert LIF(decay=0.0)(torch.ones(3, 2)).sum() == 0
 
 
+every_backend = pytest.mark.parametrize("backend", ["reference", "eager", "compiled"])
+
+
+@every_backend
+@pytest.mark.parametrize("create_graph", [False, True])
+@pytest.mark.parametrize("detach_reset", [False, True])
+def test_at_threshold_and_at_the_ends_of_the_triangle_all_is_exact(
+    backend, create_graph, detach_reset
+):
+    """Binary fractions, so that nothing is rounded: potentials on, and one part in 64 beside."""
+    settings = (0.5, 1.0, 0.5, detach_reset)
+    first = np.array([0, 0.5, 1, 1.5]).repeat(3) + np.tile([-1, 0, 1], 4) / 64
+    zero = 0 * first
+    x = np.stack([first, 1 - first / 2, zero + 0.5, zero + 1, zero + 0.75])  # [T, N]
+    shape = x.shape
+    to_spikes = np.arange(1.0, x.size + 1).reshape(shape) / 8
+    to_v_seq = np.cos(np.arange(x.size)).round(1).reshape(shape)
+    to_v = np.arange(1.0, shape[1] + 1)
+    known = lif_by_hand(x, to_spikes, to_v, to_v_seq, *settings)
+    assert (known.v_seq == 1).sum() >= 4
+    lif = LIF(*settings, store_v_seq=True, backend=backend)
+    currents = torch.tensor(x, requires_grad=True)
+    outputs = (lif(currents), lif.v, lif.v_seq)
+    weights = map(torch.tensor, (to_spikes, to_v, to_v_seq))
+    (gradient,) = torch.autograd.grad(outputs, currents, tuple(weights), create_graph=create_graph)
+    assert torch.equal(outputs[0], torch.tensor(known.spikes))
+    assert torch.equal(outputs[1], torch.tensor(known.v))
+    assert torch.equal(outputs[2], torch.tensor(known.v_seq))
+    np.testing.assert_allclose(gradient.detach().numpy(), known.grad_x, rtol=1e-13, atol=1e-13)
+
+
+# Without "compiled", whose kernels are those of "eager": each case would take seconds.
+every_python_backend = pytest.mark.parametrize("backend", ["reference", "eager"])
+
+
+@every_python_backend
+@pytest.mark.parametrize("output", ["spikes", "v", "v_seq"])
+def test_an_output_that_nobody_uses_has_no_part_in_the_gradient(backend, output):
+    rng = np.random.default_rng(3)
+    x, *weights = rng.normal(0.5, 1, (3, 4, 6))
+    zero = np.zeros((4, 6))
+    grads = {"grad_spikes": zero, "grad_v": zero[0], "grad_v_seq": zero}
+    grads[f"grad_{output}"] = weights[0][0] if output == "v" else weights[0]
+    known = lif_by_hand(x, **grads, decay=0.6, v_threshold=0.8, gamma=1.3, detach_reset=False)
+    lif = LIF(0.6, 0.8, 1.3, store_v_seq=True, backend=backend)
+    currents = torch.tensor(x, requires_grad=True)
+    spikes = lif(currents)
+    value = {"spikes": spikes, "v": lif.v, "v_seq": lif.v_seq}[output]
+    value.backward(torch.tensor(grads[f"grad_{output}"]))
+    np.testing.assert_allclose(currents.grad.numpy(), known.grad_x, rtol=1e-12, atol=1e-12)
+
+
+@every_python_backend
+@pytest.mark.parametrize("store", [False, True])
+def test_potentials_of_every_step_are_kept_if_asked_for(backend, store):
+    lif = LIF(store_v_seq=store, backend=backend)
+    assert lif.v is None
+    assert lif.v_seq is None
+    spikes = lif(torch.full((3, 2), 0.75))
+    assert spikes.tolist() == [[0, 0], [1, 1], [0, 0]]
+    assert lif.v.tolist() == [0.75, 0.75]
+    if store:
+        assert lif.v_seq.tolist() == [[0.75] * 2, [1.125] * 2, [0.75] * 2]
+    else:
+        assert lif.v_seq is None
+
+
+@every_python_backend
+def test_one_neuron_needs_no_second_dimension(backend):
+    lif = LIF(backend=backend)
+    assert lif(torch.full((3,), 0.75)).tolist() == [0, 1, 0]
+    assert lif.v.item() == 0.75
+
+
 # The backends, against each other and another library
 
 
@@ -162,7 +302,7 @@ def test_eager_backend_is_the_reference(
     settings = (decay, v_threshold, gamma, detach_reset, True)
     ours = run_layer(LIF(*settings, backend="eager"), x, weights)
     known = run_layer(LIF(*settings, backend="reference"), x, weights)
-    assert torch.equal(ours.spikes, known.spikes)
+    assert_same_outputs(ours, known)
     assert ours.gradient.dtype == dtype
     largest = known.gradient.abs().amax().item() if known.gradient.numel() else 0.0
     atol = 100 * torch.finfo(dtype).eps * (1 + largest)
@@ -190,7 +330,7 @@ def test_eager_backend_in_half_precision_is_as_good_as_the_reference(
     settings = (decay, v_threshold, gamma, detach_reset, True)
     ours = run_layer(LIF(*settings, backend="eager"), x, weights)
     known = run_layer(LIF(*settings, backend="reference"), x, weights)
-    assert torch.equal(ours.spikes, known.spikes)
+    assert_same_outputs(ours, known)
     assert ours.gradient.dtype == dtype
     exact = run_layer(LIF(*settings, backend="reference"), x.double(), weights.to(torch.float64))
     if torch.equal(exact.spikes.to(dtype), known.spikes):  # else rounding has moved a spike
@@ -215,12 +355,12 @@ def test_compiled_backend_is_the_reference(steps, dtype, detach_reset, shape):
         warnings.filterwarnings("error", "LIF runs uncompiled")
         ours = run_layer(LIF(*settings, backend="compiled"), x, weights)
     known = run_layer(LIF(*settings, backend="reference"), x, weights)
-    assert torch.equal(ours.spikes, known.spikes)
+    assert_same_outputs(ours, known)
     torch.testing.assert_close(ours.gradient, known.gradient)
 
 
 @pytest.mark.parametrize("detach_reset", [False, True])
-@pytest.mark.parametrize("backend", ["reference", "eager", "compiled"])
+@every_backend
 def test_equals_spikingjelly(backend, detach_reset):
     oracle = spikingjelly.LIFNode(
         tau=2.0,
@@ -236,7 +376,7 @@ def test_equals_spikingjelly(backend, detach_reset):
     lif = LIF(0.5, detach_reset=detach_reset, store_v_seq=True, backend=backend)
     ours = run_layer(lif, x, weights)
     known = run_layer(oracle, x, weights)
-    assert torch.equal(ours.spikes, known.spikes)
+    assert_same_outputs(ours, known, v_seq=False)
     torch.testing.assert_close(ours.gradient, known.gradient)
 
 
@@ -341,9 +481,11 @@ def test_a_first_derivative_rounds_as_without_a_second_one(detach_reset):
 def test_a_single_gradient_keeps_no_graph(monkeypatch):
     backward_kernel = lif_kernels.backward_kernel
 
-    def watched(*arguments):
+    def watched(v_seq, g_spikes, g_v_seq, g_v, *settings):
         assert not torch.is_grad_enabled()
-        return backward_kernel(*arguments)
+        assert g_v_seq is None  # an output that nobody uses costs nothing
+        assert g_v is None
+        return backward_kernel(v_seq, g_spikes, g_v_seq, g_v, *settings)
 
     monkeypatch.setattr(lif_kernels, "backward_kernel", watched)
 
@@ -415,6 +557,14 @@ def test_a_compiler_that_fails_is_told_of_once(broken_compiler):
         LIF(backend="compiled")(x).sum().backward()
 
 
+def test_what_is_not_to_be_compiled_is_not_tried(broken_compiler):
+    x = torch.randn(4, 3, requires_grad=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for backend in ("eager", "auto", "reference"):
+            LIF(backend=backend)(x).sum().backward()
+
+
 def test_auto_compiles_large_trainings_only(monkeypatch):
     asked = []
 
@@ -424,10 +574,55 @@ def test_auto_compiles_large_trainings_only(monkeypatch):
 
     monkeypatch.setattr(lif_kernels, "run_kernel", run_uncompiled)
     large = torch.randn(4, 2**16)
-    for x in (large, large[:, :10], large.bfloat16()):
+    for x in (large, large[:, 1:], large[:, :10], large.bfloat16()):
         LIF()(x.clone().requires_grad_())
     LIF()(large)
-    assert asked == [True, False, False, False]
+    assert asked == [True, False, False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("backend", "dtype", "compiles"),
+    [
+        ("compiled", torch.float32, True),
+        ("compiled", torch.float64, True),
+        ("compiled", torch.float16, False),
+        ("compiled", torch.bfloat16, False),
+        ("eager", torch.float32, False),
+    ],
+)
+@pytest.mark.parametrize("training", [True, False])
+def test_a_backend_that_is_asked_for_is_taken_but_for_half_precision(
+    monkeypatch, backend, dtype, compiles, training
+):
+    asked = []
+    run_kernel = lif_kernels.run_kernel
+
+    def run_uncompiled(kernel, eager, compiled, *arguments):
+        asked.append(compiled)
+        return run_kernel(kernel, eager, False, *arguments)
+
+    monkeypatch.setattr(lif_kernels, "run_kernel", run_uncompiled)
+    spikes = LIF(backend=backend)(torch.zeros(3, 2, dtype=dtype).requires_grad_(training))
+    if training:
+        spikes.sum().backward()  # the backward pass is compiled as the forward pass is
+    assert asked == [compiles] * (1 + training)
+
+
+@pytest.mark.usefixtures("fresh_compiler")
+def test_kernels_are_compiled_for_any_number_of_neurons(monkeypatch):
+    graphs = []
+
+    def count_graphs(graph, _):
+        graphs.append(graph)
+        return graph.forward
+
+    by_torch = functools.partial(torch.compile, backend=count_graphs)
+    monkeypatch.setattr(torch, "compile", by_torch)
+    compiled = lif_kernels.compile_kernel.__wrapped__(lif_kernels.forward_kernel)
+    for neurons in (3, 5, 8):
+        x = torch.rand(2, neurons)
+        torch.testing.assert_close(compiled(x, 0.5, 1.0), lif_kernels.forward_kernel(x, 0.5, 1.0))
+    assert len(graphs) == 1
 
 
 # Inputs, copies, refusals
@@ -439,6 +634,20 @@ def test_the_layer_itself_works_under_vmap():
     known = torch.stack([gradient(currents) for currents in x])
     assert known.abs().sum() > 0
     assert torch.equal(torch.func.vmap(gradient)(x), known)
+
+
+@pytest.mark.parametrize("in_dim", [0, 1, 2])
+def test_every_output_works_under_vmap_over_any_dimension(in_dim):
+    x = torch.randn(3, 6, 4, generator=torch.Generator().manual_seed(2))
+
+    def outputs(currents):
+        lif = LIF(store_v_seq=True)
+        return lif(currents), lif.v, lif.v_seq
+
+    together = vmap(outputs, in_dims=in_dim)(x)
+    for i, currents in enumerate(x.unbind(in_dim)):
+        for ours, known in zip(together, outputs(currents), strict=True):
+            assert torch.equal(ours[i], known)
 
 
 @every_dtype
@@ -483,6 +692,9 @@ def test_copies_and_pickles_drop_the_recorded_potentials(copied):
         ({"v_threshold": torch.ones((), requires_grad=True)}, "v_threshold requires a gradient"),
         ({"gamma": nn.Parameter(torch.ones(3))}, "gamma requires a gradient: must be a number"),
         ({"gamma": -1.0}, r"gamma = -1.0: must be a number in \(0, inf\)"),
+        ({"gamma": 0.0}, r"gamma = 0.0: must be a number in \(0, inf\)"),
+        ({"decay": -0.1}, r"decay = -0.1: must be a number in \[0, 1\]"),
+        ({"v_threshold": math.inf}, r"v_threshold = inf: must be a number in \(0, inf\)"),
     ],
 )
 def test_refuses_parameters_out_of_range(arguments, line):
@@ -506,6 +718,18 @@ def test_refuses_an_input_that_is_no_tensor(x, backend):
     line = rf"^x = {type(x).__name__}: must be a tensor \[T, N, \*\]$"
     with pytest.raises(ValueError, match=line):
         LIF(backend=backend)(x)
+
+
+@pytest.mark.parametrize("decay", [0, 1])
+def test_accepts_the_ends_of_decay(decay):
+    lif = LIF(decay=decay)
+    lif(torch.full((2, 1), 0.25))
+    assert lif.v.item() == 0.25 * (1 + decay)
+
+
+def test_shows_its_settings():
+    text = "LIF(decay=0.3, v_threshold=1.2, gamma=0.7, detach_reset=True, store_v_seq=False, "
+    assert repr(LIF(0.3, 1.2, 0.7, True, False, "eager")) == text + "backend=eager)"
 
 
 def test_flags_of_numpy_are_kept_as_pythons():

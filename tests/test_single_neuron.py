@@ -1,11 +1,12 @@
 """Example 1 against the published code, bit for bit, and against what its figures show."""
 
 import functools
+import inspect
 
 import numpy as np
 import pytest
 import torch
-from helpers import document_neuron
+from helpers import document_neuron, lif_by_hand
 
 from csbp_core import SingleNeuronRun, train_single_neuron
 
@@ -195,6 +196,92 @@ def test_bp_acts_only_between_0_4_and_1():
     assert (gradient[(grid > 0.401) & (grid < 0.999)] > 0).all()
 
 
+def test_every_default_is_the_published_one():
+    parameters = inspect.signature(train_single_neuron).parameters
+    assert {name: parameter.default for name, parameter in parameters.items()} == {
+        "method": "csbp",
+        "epochs": 4000,
+        "w0": 0.5,
+        "b0": 0.5,
+        "lr": None,
+        "z": 10.0,
+        "beta": 0.9995,
+        "I0": 0.65,
+        "x": 1.0,
+        "target": 0.0,
+        "time_steps": 20,
+        "rate_steps": 10,
+        "decay": 0.2,
+        "v_threshold": 1.0,
+        "gamma": 1.0,
+        "dtype": torch.float32,
+        "literal": True,
+    }
+
+
+def test_only_the_literal_loss_overflows():
+    """The published form in float32 is infinite from h = 16.64 on: here h = 20."""
+    settings = {"epochs": 1, "w0": 10.0, "b0": 10.0, "v_threshold": 1e9}
+    assert train_single_neuron(**settings, literal=True).loss.tolist() == [np.inf]
+    stable = train_single_neuron(**settings, literal=False).loss
+    np.testing.assert_allclose(stable, 10 * (20 - 0.65 * 20), rtol=1e-6)
+
+
+@pytest.mark.parametrize("literal", [True, False])
+def test_losses_recorded_are_those_of_the_formula(literal):
+    """Of a neuron that fires at every step, and of one that never does."""
+    run = train_single_neuron(
+        epochs=1,
+        w0=[2.0, -2.0],
+        b0=[1.0, -1.0],
+        z=3.0,
+        x=0.5,
+        target=0.25,
+        time_steps=6,
+        rate_steps=4,
+        dtype=torch.float64,
+        literal=literal,
+    )
+    rate = np.array([6 / 4, 0.0])
+    s = 1 / (1 + np.exp([-2.0, 2.0]))
+    bp_loss = (rate - 0.25) ** 2
+    chaos = -3 * (0.65 * np.log(s) + 0.35 * np.log(1 - s))
+    np.testing.assert_allclose(run.bp_loss[0], bp_loss, rtol=1e-12)
+    np.testing.assert_allclose(run.loss[0], bp_loss + chaos, rtol=1e-12)
+
+
+def test_the_neuron_is_the_one_asked_for():
+    """Held against an LIF written out, where every setting counts."""
+    settings = {"decay": 0.7, "v_threshold": 0.6, "gamma": 1.9}
+    steps = {"time_steps": 6, "rate_steps": 3}
+    start = {"w0": 0.2, "b0": 0.1, "lr": 0.5, "dtype": torch.float64}
+    run = train_single_neuron("bp", 2, **start, **steps, **settings)
+    zero = np.zeros(6)
+    known = lif_by_hand(zero + 0.3, zero + 1, 0, zero, **settings, detach_reset=False)
+    count = known.spikes.sum()
+    slope = 2 * count / 9 * known.grad_x.sum()  # of (count / 3)**2
+    assert count == 2
+    np.testing.assert_allclose(run.bp_loss[0], count**2 / 9, rtol=1e-12)
+    np.testing.assert_allclose([run.w[1], run.b[1]], [0.2 - 0.5 * slope, 0.1 - 0.5 * slope])
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_computes_in_the_type_asked_for_and_records_in_float64(dtype):
+    run = train_single_neuron("bp", 3, w0=1 / 3, b0=0.5, lr=0.1, dtype=dtype)
+    assert {array.dtype for array in run} == {np.dtype(np.float64)}
+    assert run.w[0] == torch.tensor(1 / 3, dtype=dtype).item()
+    assert torch.tensor(run.w, dtype=dtype).double().tolist() == run.w.tolist()
+
+
+@pytest.mark.parametrize("name", ["w0", "b0", "lr", "z", "beta", "I0"])
+def test_an_array_of_one_setting_alone_makes_a_batch(name):
+    values = [0.3, 0.6]
+    run = train_single_neuron(epochs=3, **{name: values})
+    alone = [train_single_neuron(epochs=3, **{name: value}) for value in values]
+    for array, *single in zip(run, *alone, strict=True):
+        np.testing.assert_array_equal(array, np.stack(single, axis=1))
+
+
 def test_chaotic_loss_alone_settles_at_the_closed_form():
     run = train_single_neuron(
         "csbp",
@@ -237,8 +324,38 @@ def test_chaotic_loss_alone_settles_at_the_closed_form():
         ({"w0": torch.tensor(0.5, requires_grad=True)}, "w0 requires a gradient: must be"),
         ({"z": torch.nn.Parameter(torch.ones(2))}, "z requires a gradient: must be"),
         ({"gamma": 0}, r"gamma = 0: must be a number in \(0, inf\)"),
+        ({"decay": 1.1}, r"decay = 1.1: must be a number in \[0, 1\]"),
+        ({"v_threshold": 0.0}, r"v_threshold = 0.0: must be a number in \(0, inf\)"),
+        ({"rate_steps": 0}, r"rate_steps = 0: must be an integer in \[1, inf\)"),
+        ({"rate_steps": 2.5}, r"rate_steps = 2.5: must be an integer in \[1, inf\)"),
+        ({"time_steps": 2.5}, r"time_steps = 2.5: must be an integer in \[1, inf\)"),
+        ({"target": float("nan")}, r"target = nan: must be a number in \(-inf, inf\)"),
+        ({"b0": [0.1, float("inf")]}, r"b0\[1\] = inf: must be a number in \(-inf, inf\)"),
+        ({"b0": 1e39}, "b0 as torch.float32 = inf: must be a number"),
+        ({"x": -1e39}, "x as torch.float32 = -inf: must be a number"),
+        ({"target": 1e39}, "target as torch.float32 = inf: must be a number"),
+        ({"lr": [1.0, 1e39]}, r"lr as torch.float32\[1\] = inf: must be a number in \(0, inf\)"),
+        (
+            {"lr": 1e-50},
+            r"lr as torch.float32 = 0.0: must be a number in \(0, inf\), not lr = 1e-50",
+        ),
+        ({"gamma": 1e-50}, "gamma as torch.float32 = 0.0: must be a number"),
+        ({"z": 1e39}, r"z as torch.float32 = inf: must be a number in \[0, inf\)"),
+        ({"z": 1e5, "dtype": torch.float16}, r"z as torch.float16 = inf: must be a number"),
+        ({"w0": float("nan")}, r"w0 = nan: must be a number in \(-inf, inf\)"),
+        ({"beta": 0.0}, r"beta = 0.0: must be a number in \(0, 1\]"),
+        ({"z": -1.0}, r"z = -1.0: must be a number in \[0, inf\)"),
+        ({"I0": 0.0}, r"I0 = 0.0: must be a number in \(0, 1\)"),
+        ({"epochs": 0}, r"epochs = 0: must be an integer in \[1, inf\)"),
     ],
 )
 def test_refuses_bad_input(arguments, line):
     with pytest.raises(ValueError, match=line):
         train_single_neuron(**arguments)
+
+
+def test_accepts_the_ends_that_are_allowed():
+    ends = {"z": 0, "beta": 1, "time_steps": 1, "rate_steps": 1}
+    for decay in (0, 1):
+        run = train_single_neuron(epochs=1, decay=decay, **ends)
+        assert np.isfinite(np.concatenate(run)).all()

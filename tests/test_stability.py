@@ -1,5 +1,6 @@
 """critical_z and largest_eigenvalue, against gradient descent on a layer and the matrix itself."""
 
+import inspect
 import math
 import warnings
 from typing import NamedTuple
@@ -10,6 +11,7 @@ from helpers import design_matrices, eigenvalue_by_library
 from spikingjelly.activation_based import layer as spikingjelly
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
+from torch.overrides import TorchFunctionMode
 
 import csbp_core.loss
 from csbp_core import chaotic_loss, critical_z, largest_eigenvalue
@@ -242,11 +244,62 @@ def test_without_a_bias_it_is_a_lower_bound():
         ({"bias": None}, "bias = None: must be True or False"),
         ({"lambda_max": -1.0}, r"lambda_max = -1.0: must be a number in \[0, inf\)"),
         ({"lambda_max": math.nan}, "lambda_max = nan: must be a number"),
+        ({"weight_decay": 20.0}, "weight_decay = 20.0: unstable at lr = 0.1 by itself"),
+        ({"lambda_max": 0.0, "weight_decay": 40.0}, "weight_decay = 40.0: unstable at"),
+        ({"lr": 0.0}, r"lr = 0.0: must be a number in \(0, inf\)"),
+        ({"momentum": 1.0}, r"momentum = 1.0: must be a number in \[0, 1\)"),
+        ({"momentum": -0.1}, r"momentum = -0.1: must be a number in \[0, 1\)"),
+        ({"I0": 0.0}, r"I0 = 0.0: must be a number in \(0, 1\)"),
+        ({"I0": 1.0}, r"I0 = 1.0: must be a number in \(0, 1\)"),
+        ({"scale": 0.0}, r"scale = 0.0: must be a number in \(0, inf\)"),
+        ({"reduction": "none"}, "reduction = 'none': must be one of sum, mean"),
+        ({"reduction": "mean", "numel": 0}, r"numel = 0: must be an integer in \[1, inf\)"),
+        ({"reduction": "mean", "numel": 2.0}, r"numel = 2.0: must be an integer in \[1, inf\)"),
     ],
 )
 def test_refuses_settings_out_of_range(settings, line):
     with pytest.raises(ValueError, match=f"^{line}"):
         critical_z(**{"lambda_max": 1.0, "lr": LR, **settings})
+
+
+@pytest.mark.parametrize(
+    ("settings", "known"),
+    [
+        ({}, 2 * 100 / (0.1 * 0.65 * 0.35 * 3)),
+        ({"momentum": 0.25}, 2.5 * 100 / (0.1 * 0.65 * 0.35 * 3)),
+        ({"momentum": 0.25, "nesterov": True}, 2.5 / 1.5 * 100 / (0.1 * 0.65 * 0.35 * 3)),
+        ({"weight_decay": 4.0}, (2 / 0.1 - 4) * 100 / (0.65 * 0.35 * 3)),
+        ({"I0": 0.2, "scale": 2.0}, 2 * 4 / (0.1 * 0.2 * 0.8 * 3)),
+        ({"I0": 0.2, "bias": False}, 2 * 100 / (0.1 * 0.25 * 3)),
+        ({"reduction": "mean", "numel": 7}, 7 * 2 * 100 / (0.1 * 0.65 * 0.35 * 3)),
+        ({"reduction": "mean", "numel": 1}, 2 * 100 / (0.1 * 0.65 * 0.35 * 3)),
+        ({"reduction": "sum", "numel": 7}, 2 * 100 / (0.1 * 0.65 * 0.35 * 3)),  # has no part
+    ],
+)
+def test_is_the_formula(settings, known):
+    """By hand; what the formula is of is held against descent above."""
+    z = critical_z(3, LR, **settings)
+    assert isinstance(z, float)
+    assert z == pytest.approx(known, rel=1e-12)
+
+
+def defaults(function):
+    parameters = inspect.signature(function).parameters
+    return {name: p.default for name, p in parameters.items() if p.default is not p.empty}
+
+
+def test_defaults_are_the_documented_ones():
+    assert defaults(largest_eigenvalue) == {"trained": ("weight", "bias")}
+    assert defaults(critical_z) == {
+        "momentum": 0.0,
+        "I0": 0.65,
+        "scale": 10.0,
+        "reduction": "sum",
+        "numel": None,
+        "weight_decay": 0.0,
+        "nesterov": False,
+        "bias": True,
+    }
 
 
 def test_of_the_single_neuron_it_is_where_the_published_weight_settles():
@@ -306,6 +359,77 @@ def test_largest_eigenvalue_does_not_depend_on_the_weights(case_of):
     before = largest_eigenvalue(layer, [x])
     nn.init.normal_(layer.weight, std=3.0)
     assert largest_eigenvalue(layer, [x]) == before
+
+
+@pytest.mark.parametrize(
+    ("trained", "columns"),
+    [
+        (("weight",), slice(0, -1)),
+        (("bias",), slice(-1, None)),  # of ones
+        (("bias", "weight"), slice(None)),
+    ],
+)
+@pytest.mark.parametrize("name", ["linear", "strides", "padding"])
+def test_only_the_columns_of_what_is_trained_count(name, trained, columns):
+    layer, x = RANDOM_CASES[name]()
+    (X,) = design_matrices(layer, x)
+    expected = largest_of(X[:, columns])
+    assert largest_eigenvalue(layer, [x], trained) == pytest.approx(expected, rel=1e-5)
+
+
+def test_an_eigenvalue_that_takes_many_rounds_is_as_exact_as_it_says():
+    """One round brings the estimate nearer by a factor of 0.64 alone; of a float64 layer."""
+    x = torch.diag(torch.tensor([1.0, 0.9, 0.85, 0.8, 0.3]).double().sqrt())
+    layer = nn.Linear(5, 2, bias=False).double()
+    assert largest_eigenvalue(layer, [x]) == pytest.approx(1, rel=1e-6)
+
+
+class CountLinear(TorchFunctionMode):
+    """How often a linear layer's function is called."""
+
+    calls = 0
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function is nn.functional.linear:
+            self.calls += 1
+        return function(*args, **(kwargs or {}))
+
+
+def test_an_eigenvalue_that_is_alone_takes_few_rounds():
+    x = torch.arange(1.0, 7.0).outer(torch.arange(1.0, 4.0))  # of rank one
+    with CountLinear() as counter:
+        largest_eigenvalue(nn.Linear(3, 2, bias=False), [x])
+    assert 1 <= counter.calls <= 5
+
+
+def test_an_eigenvalue_is_that_of_the_layers_precision():
+    x = 1 / 3 * torch.ones(7, 3).double()
+    exact = 7 * 3 / 9
+    assert largest_eigenvalue(nn.Linear(3, 2, bias=False).double(), [x]) == pytest.approx(
+        exact, rel=1e-14
+    )
+    single = largest_eigenvalue(nn.Linear(3, 2, bias=False), [x])
+    assert 1e-14 < abs(single / exact - 1) < 1e-6
+
+
+@pytest.mark.parametrize("convolution", [nn.Conv1d, nn.Conv3d])
+def test_convolutions_of_other_dimensions(convolution):
+    """With a kernel of one everywhere they are a linear layer on every position."""
+    layer = convolution(3, 4, 1).double()
+    size = [2, 3] + [2] * (layer.weight.dim() - 2)
+    x = torch.randn(size, generator=torch.Generator().manual_seed(3)).double()
+    expected = eigenvalue_by_library(nn.Linear(3, 4), x.flatten(2).movedim(1, 2).flatten(0, 1))
+    assert largest_eigenvalue(layer, [x]) == pytest.approx(expected, rel=1e-5)
+    assert largest_eigenvalue(layer, [x[None]]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_what_is_given_is_left_alone():
+    layer, x = RANDOM_CASES["linear"]()
+    before = [p.clone() for p in layer.parameters()]
+    largest_eigenvalue(layer, iter([x]))
+    assert all(torch.equal(p, b) for p, b in zip(layer.parameters(), before, strict=True))
+    assert all(p.grad is None and p.requires_grad for p in layer.parameters())
+    assert not x.requires_grad
 
 
 # Layers as they come

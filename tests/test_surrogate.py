@@ -55,6 +55,21 @@ def test_keeps_dtype_and_is_strict_at_zero(surrogate, dtype):
 
 
 @every_surrogate
+def test_its_width_is_1_unless_given(surrogate):
+    u = torch.linspace(-2, 2, 17, dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(surrogate(u).sum(), u)
+    np.testing.assert_array_equal(gradient.numpy(), FORMULAS[surrogate](u.detach().numpy(), 1.0))
+
+
+@every_surrogate
+@pytest.mark.parametrize("gamma", [1e-3, 2, np.float64(0.5), torch.tensor(0.5)])
+def test_takes_any_positive_number_for_a_width(surrogate, gamma):
+    u = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+    surrogate(u, gamma).backward()
+    assert u.grad.item() == pytest.approx(FORMULAS[surrogate](0.0, float(gamma)))
+
+
+@every_surrogate
 def test_vmap_of_the_gradient_equals_a_loop(surrogate):
     u = torch.linspace(-2, 2, 12).reshape(3, 4)
 
