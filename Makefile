@@ -2,8 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-NOTEBOOKS := $(basename $(notdir $(wildcard notebooks/*.ipynb)))
+# Those named as a target can be: what Jupyter leaves beside them (Untitled, a copy) is none of ours.
+NOTEBOOKS := $(shell ls notebooks | sed -n 's/^\([0-9][0-9]_[A-Za-z0-9_]*\)\.ipynb$$/\1/p')
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
+unexport LC_ALL  # as C it keeps Python before 3.13 from a folder whose name is not ASCII
+.NOTPARALLEL:  # each uses all cores by itself, also under make -j
 .PHONY: figures test venv lab notebooks bench study clean $(NOTEBOOKS)
 
 figures: $(READY)  ## every notebook on all cores, figures and numbers into images/
@@ -40,6 +44,12 @@ clean:  ## what can be made again
 $(READY): requirements.txt pyproject.toml
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'make: needs Python 3.11 or later: make PYTHON=python3.11 ...')"
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	# PyTorch with what its build needs, be it for CPU or CUDA; all else is listed, so nothing is pulled in.
+	$(PIP) install --constraint requirements.txt torch
+	$(PIP) install --no-deps -r requirements.txt
+	# Earlier versions of this file installed builds of these two that do not load beside a CPU PyTorch.
+	@for package in torchvision torchaudio; do \
+	  $(BIN)/python -c "import $$package" 2>/dev/null || $(PIP) --quiet uninstall --yes $$package; \
+	done
+	$(PIP) install --no-deps --no-build-isolation --editable .
 	touch $@

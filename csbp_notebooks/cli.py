@@ -4,7 +4,16 @@ import sys
 from importlib.util import find_spec
 
 # What the extra `notebooks` brings and running a notebook takes; csbp_core alone does without it.
-NEEDED = ("click", "IPython", "ipykernel", "matplotlib", "nbformat", "papermill", "tabulate")
+NEEDED = (
+    "click",
+    "IPython",
+    "ipykernel",
+    "matplotlib",
+    "nbformat",
+    "papermill",
+    "psutil",
+    "tabulate",
+)
 
 
 def main() -> None:

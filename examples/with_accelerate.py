@@ -7,8 +7,15 @@ python examples/with_accelerate.py
 
 import tempfile
 
+try:
+    from accelerate import Accelerator
+except Exception as error:  # it is not there, or something that it imports is broken
+    raise SystemExit(
+        f"with_accelerate.py: accelerate does not import ({error!r}). In an "
+        "environment of its own: pip install torch==2.13.0 accelerate scikit-learn"
+    ) from None
+
 import torch
-from accelerate import Accelerator
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import nn

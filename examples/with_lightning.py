@@ -10,7 +10,15 @@ import tempfile
 import warnings
 from pathlib import Path
 
-import lightning as L
+try:
+    import lightning as L
+except Exception as error:  # it is not there, or something that it imports is broken
+    raise SystemExit(
+        f"with_lightning.py: Lightning does not import ({error!r}). In an "
+        "environment of its own: pip install torch==2.13.0 lightning scikit-learn; a torchvision "
+        "there must be of the same build as torch, for CPU or CUDA, or be left out."
+    ) from None
+
 import torch
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split

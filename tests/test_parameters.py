@@ -7,7 +7,12 @@ import pytest
 
 from csbp_notebooks import parameters
 from csbp_notebooks.files import NOTEBOOKS
-from csbp_notebooks.parameters import did_you_mean, for_papermill, known_parameters, parse_parameters
+from csbp_notebooks.parameters import (
+    did_you_mean,
+    for_papermill,
+    known_parameters,
+    parse_parameters,
+)
 
 NAME = "02_single_neuron_csbp"
 

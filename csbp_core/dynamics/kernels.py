@@ -5,9 +5,13 @@ in that file.
 """
 
 import math
+import os
+import threading
+import types
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numba
 import numpy as np
 from numba import njit, prange
 
@@ -64,6 +68,68 @@ def jit(**options: Any) -> Callable[[Callable], Any]:
             return njit(**options)(function)
 
     return decorate
+
+
+class Threads:
+    """Whether this process may use numba's threads, and the lock that one kernel at a time holds.
+
+    Which library runs them is numba's choice, and none of its choices bears everything: GNU's
+    OpenMP ends a forked child that uses the threads its parent had started, numba's own workqueue
+    ends a process that calls from two threads at once.
+
+    Attributes:
+        lock: held while numba's threads run a kernel.
+        lost: whether this is a forked child whose parent had started them.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.lost = False
+
+    def after_fork(self) -> None:
+        """Note, in the child, what a fork leaves of the threads: nothing."""
+        try:
+            numba.threading_layer()
+        except ValueError:  # "Threading layer is not initialized": the child may start its own
+            return
+        self.lost = True
+
+
+THREADS = Threads()
+if hasattr(os, "register_at_fork"):  # where processes fork, that is not on Windows
+    os.register_at_fork(after_in_child=THREADS.after_fork)
+
+
+class ThreadedKernel:
+    """A kernel that runs on numba's threads or, in a forked child that has lost them, on one.
+
+    The values are the same. As with `jit`, both are compiled at their first call.
+
+    Attributes:
+        py_func: the function as it is written.
+        threaded: the same, compiled for all threads.
+        single: the same, compiled for one.
+    """
+
+    def __init__(self, function: Any) -> None:
+        self.py_func = function
+        self.threaded = jit(parallel=True)(function)
+        # A name of its own: numba's files on disk are told apart by names, and not by options.
+        name = f"{function.__name__}_single"
+        copy = types.FunctionType(function.__code__, function.__globals__, name)
+        copy.__qualname__ = name
+        self.single = jit()(copy)
+
+    def __call__(self, *arguments: Any) -> np.ndarray:
+        if THREADS.lost:
+            return self.single(*arguments)
+        with THREADS.lock:
+            return self.threaded(*arguments)
+
+    @property
+    def signatures(self) -> list[tuple]:
+        """The types of arguments that it is compiled for."""
+        return self.threaded.signatures
 
 
 @jit(inline="always")
@@ -147,7 +213,7 @@ def step_and_slope(w: float, z: float, params: Map) -> tuple[float, float]:
     return following, slope
 
 
-@jit(parallel=True)
+@ThreadedKernel
 def evaluate_gradient(w: np.ndarray, params: Map) -> np.ndarray:
     """G at each w [n]."""
     out = np.empty(len(w))
@@ -156,7 +222,7 @@ def evaluate_gradient(w: np.ndarray, params: Map) -> np.ndarray:
     return out
 
 
-@jit(parallel=True)
+@ThreadedKernel
 def evaluate_step(w: np.ndarray, z: np.ndarray, params: Map) -> np.ndarray:
     """f at each pair of w and z [n]."""
     out = np.empty(len(w))
@@ -165,7 +231,7 @@ def evaluate_step(w: np.ndarray, z: np.ndarray, params: Map) -> np.ndarray:
     return out
 
 
-@jit(parallel=True)
+@ThreadedKernel
 def evaluate_slope(w: np.ndarray, z: np.ndarray, params: Map) -> np.ndarray:
     """df/dw at each pair of w and z [n]."""
     out = np.empty(len(w))
@@ -174,7 +240,7 @@ def evaluate_slope(w: np.ndarray, z: np.ndarray, params: Map) -> np.ndarray:
     return out
 
 
-@jit(parallel=True)
+@ThreadedKernel
 def iterate_orbits(
     w0: np.ndarray,
     z0: np.ndarray,
@@ -206,7 +272,7 @@ def iterate_orbits(
     return orbits
 
 
-@jit(parallel=True)
+@ThreadedKernel
 def iterate_exponents(
     w0: np.ndarray,
     z: np.ndarray,
