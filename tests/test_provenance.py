@@ -33,6 +33,13 @@ def test_record_keeps_results_apart_from_provenance(tmp_path):
     assert {"cpu", "cpu_capability", "commit", "dirty"} <= provenance.keys()
 
 
+def test_record_writes_a_line_per_number_and_every_letter_as_it_is(tmp_path):
+    record(tmp_path / "x", notebook="n", parameters={}, results={"w": [1, 2], "note": "1 → 0"})
+    lines = (tmp_path / "x.json").read_text().splitlines()
+    known = ["{", ' "results": {', '  "w": [', "   1,", "   2", "  ],", '  "note": "1 → 0"', " },"]
+    assert lines[: len(known)] == known
+
+
 def test_record_keeps_a_dot_in_a_name(tmp_path):
     record(tmp_path / "z_0.5", notebook="n", parameters={}, results={})
     assert [path.name for path in tmp_path.iterdir()] == ["z_0.5.json"]
