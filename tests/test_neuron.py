@@ -359,6 +359,15 @@ def test_compiled_backend_is_the_reference(steps, dtype, detach_reset, shape):
     torch.testing.assert_close(ours.gradient, known.gradient)
 
 
+@pytest.mark.parametrize("backend", ["reference", "eager"])
+def test_one_time_step_is_a_threshold_and_its_triangle(backend):
+    x = torch.tensor([[0.25, 1.0, 1.5]], requires_grad=True)  # [1, neurons]
+    spikes = LIF(backend=backend)(x)
+    assert spikes.tolist() == [[0, 0, 1]]
+    spikes.sum().backward()
+    assert x.grad.tolist() == [[0.25, 1.0, 0.5]]
+
+
 @pytest.mark.parametrize("detach_reset", [False, True])
 @every_backend
 def test_equals_spikingjelly(backend, detach_reset):
