@@ -2,8 +2,10 @@
 
 import contextlib
 import os
+import pkgutil
 import sys
 from collections.abc import Iterator
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,16 @@ import papermill
 
 from .files import ROOT
 from .parameters import for_papermill
-from .provenance import RUNNING
+from .provenance import PACKAGES, at_start
 
 # What must not reach the kernel: where it is looked for, what it runs first, how figures look.
 DROPPED = ("JUPYTER_PATH", "PYTHONSTARTUP", "MATPLOTLIBRC")
+
+# Folders that are given up where they cannot be written: Matplotlib warns of that in a notebook.
+WRITTEN = ("MPLCONFIGDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")
+IN_HOME = {"XDG_CACHE_HOME": ".cache", "XDG_CONFIG_HOME": ".config"}  # where these are not set
+
+RUN_AT_START = ("sitecustomize", "usercustomize")  # every Python that starts runs these modules
 
 
 def execute(path: Path, parameters: dict[str, Any], name: str) -> nbformat.NotebookNode:
@@ -56,14 +64,15 @@ def environment(scratch: Path, name: str) -> Iterator[None]:
     for variable in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR"):
         os.environ[variable] = str(own)
     os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
-    os.environ[RUNNING] = name
-    # Before what else is on the path: it would be imported, and not the folder the kernel is in.
-    path = [str(ROOT), before.get("PYTHONPATH", "")]
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, path))
+    os.environ.update(at_start(name))
+    os.environ["PYTHONPATH"] = os.pathsep.join(python_path(before.get("PYTHONPATH", "")))
     if not has_home():
         os.environ["HOME"] = str(own)
-    for variable in DROPPED:
+    for variable in [*DROPPED, *filter(is_given_up, WRITTEN)]:
         os.environ.pop(variable, None)
+    for variable, folder in IN_HOME.items():
+        if variable not in os.environ and cannot_be_used(Path.home() / folder):
+            os.environ[variable] = str(own)
     try:
         yield
     finally:
@@ -71,9 +80,58 @@ def environment(scratch: Path, name: str) -> Iterator[None]:
         os.environ.update(before)
 
 
+def python_path(of_the_user: str) -> list[str]:
+    """The folders that a kernel's Python searches before all others.
+
+    Args:
+        of_the_user: PYTHONPATH as it is, which may hold all that is installed: it cannot go.
+
+    The project's is first: what else is on the path would be imported, and not the folder that
+    the kernel is in.
+    """
+    entries = filter(None, of_the_user.split(os.pathsep))
+    # The kernel starts elsewhere: there, a relative one would be another.
+    return list(dict.fromkeys([str(ROOT), *map(os.path.abspath, entries)]))
+
+
+def refuse_shadows() -> None:
+    """Refuse a file in the project's folder that a kernel would import in place of another module.
+
+    Python searches that folder first, so a scratch file random.py there would be taken for the
+    standard library's. Raises ValueError, one line, that names it.
+    """
+    elsewhere = [entry for entry in sys.path if Path(entry).resolve() != ROOT]
+    for _, name, _ in pkgutil.iter_modules([str(ROOT)]):
+        if name in (*PACKAGES, "conftest"):
+            continue
+        other = PathFinder.find_spec(name, elsewhere)
+        if name in RUN_AT_START or (other and other.has_location):
+            here = PathFinder.find_spec(name, [str(ROOT)])
+            file = here.origin if here else name
+            line = f"{file} must not lie there: kernels would take it for the module {name!r}"
+            raise ValueError(line)
+
+
 def has_home() -> bool:
     """Whether the user has a home that can be written."""
     try:
-        return os.access(Path.home(), os.W_OK)
+        return is_writable(Path.home())
     except RuntimeError:  # there is none, nor a user of that number
         return False
+
+
+def is_given_up(variable: str) -> bool:
+    """Whether an environment variable names a folder that cannot be written."""
+    folder = os.environ.get(variable)
+    return folder is not None and not is_writable(folder)
+
+
+def cannot_be_used(folder: Path) -> bool:
+    """Whether a folder, or Matplotlib's in it, is there and cannot be written."""
+    both = (folder, folder / "matplotlib")
+    return any(os.path.exists(path) and not is_writable(path) for path in both)
+
+
+def is_writable(folder: str | Path) -> bool:
+    """Whether a folder is there and can be written."""
+    return os.path.isdir(folder) and os.access(folder, os.W_OK)

@@ -61,16 +61,18 @@ def parse_parameters(name: str, given: Iterable[tuple[str, str]]) -> dict[str, A
         name: the notebook's name, without its suffix.
         given: pairs of a parameter's name and its value as text.
 
-    Returns the values by name. Raises ValueError, one line, for an unknown name, for text that
-    is not of the type, and for a value out of range.
+    Returns the values by name. Raises ValueError, one line, for an unknown name or one that comes
+    twice, for text that is not of the type, and for a value out of range.
     """
     known = known_parameters(NOTEBOOKS / f"{name}.ipynb")
-    parameters = {}
+    parameters: dict[str, Any] = {}
     for key, text in given:
         if key not in known:
             suggestion = did_you_mean(key, known)
             names = ", ".join(known)
             raise ValueError(f"unknown parameter {key!r} of {name}{suggestion}: it has {names}")
+        if key in parameters:
+            raise ValueError(f"{key} is given twice: as {parameters[key]!r} and as {text!r}")
         value = _convert(key, text, known[key].kind)
         _check_range(key, value, known[key])
         parameters[key] = value
@@ -120,6 +122,15 @@ def _check_range(key: str, value: Any, parameter: Parameter) -> None:
         check_choice(key, value, re.findall(r"\w+", choices[1]))
     elif value == "":
         raise ValueError(f"{key} is empty: must be text")
+    check_text(key, str(value))
+
+
+def check_text(name: str, text: str) -> None:
+    """Refuse what no notebook can hold, as the name of a file may be; ValueError, one line."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{name} = {text!r}: must be text that UTF-8 can write") from None
 
 
 def _check_relations(known: Mapping[str, Parameter], given: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable
-from importlib.metadata import version
+from importlib.metadata import distribution, version
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,7 +19,14 @@ import torch
 from .files import ROOT, replace_file
 
 PACKAGES = ("csbp_core", "csbp_notebooks", "study")  # the project's own
-RUNNING = "CSBP_NOTEBOOK"  # the environment variable in which csbp-run says which notebook it runs
+VERSIONED = ("torch", "numpy", "matplotlib")  # packages whose versions are recorded
+
+# The environment variables in which csbp-run says which notebook it runs, and what git said when
+# it started: the commit, and the hash of the notebook's file.
+RUNNING = "CSBP_NOTEBOOK"
+STARTED_AT = "CSBP_COMMIT"
+STARTED_AS = "CSBP_BLOB"
+
 IMPORTED_AT = time.time()
 OF_A_HOOK = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_PREFIX")
 
@@ -41,10 +48,11 @@ def record(path: Path, *, notebook: str, parameters: dict, results: dict) -> Non
     provenance = {
         "notebook": notebook,
         "parameters": for_json(parameters, "parameters"),
-        "versions": versions("torch", "numpy", "matplotlib"),
+        "versions": versions(*VERSIONED),
         "torch_threads": torch.get_num_threads(),
         **machine(),
         **code_of(notebook),
+        **from_pythonpath(),
     }
     content = {"results": for_json(results, "results"), "provenance": provenance}
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
@@ -119,6 +127,21 @@ def cpu_model() -> str:
     return platform.processor()
 
 
+def at_start(notebook: str) -> dict[str, str]:
+    """What csbp-run tells a kernel, as environment variables; "" for what git does not know.
+
+    Args:
+        notebook: its name, without its suffix.
+
+    Once the notebook records something, its file, the commit and the branch may be others.
+    """
+    return {
+        RUNNING: notebook,
+        STARTED_AT: _git("rev-parse", "--verify", "--quiet", "HEAD") or "",
+        STARTED_AS: _git("hash-object", "--", f"notebooks/{notebook}.ipynb") or "",
+    }
+
+
 def code_of(notebook: str) -> dict[str, Any]:
     """The commit of the code that ran, with `dirty` as in `commit`.
 
@@ -126,48 +149,111 @@ def code_of(notebook: str) -> dict[str, Any]:
         notebook: its name, without its suffix.
 
     Both are None where a package was not imported from the project's folder, but from another one
-    on Python's path or from an installed wheel; `imported` then says from where. Code that was
-    edited after it was imported is dirty, whatever was committed since.
+    on Python's path or from an installed wheel, or where one whose version is recorded was not
+    imported from what is installed; `imported` then says from where.
+
+    Under csbp-run the commit is of what was checked out when it started, whatever was committed
+    since. Code that was edited after it was imported is dirty, and so is a notebook that started
+    as another file than that of the commit.
     """
-    imported = {name: origin(sys.modules[name]) for name in PACKAGES if name in sys.modules}
-    foreign = {name: str(path) for name, path in imported.items() if path != ROOT / name}
+    expected = {name: ROOT / name for name in PACKAGES}
+    expected |= {name: installed(name) for name in VERSIONED}
+    imported = {name: origin(sys.modules[name]) for name in expected if name in sys.modules}
+    foreign = {name: str(path) for name, path in imported.items() if path != expected[name]}
     if foreign:
         return {"commit": None, "dirty": None, "imported": foreign}
-    found = commit([*imported, f"notebooks/{notebook}.ipynb"])
-    if found["commit"] and changed_since_import(imported):
+    own = [name for name in PACKAGES if name in imported]
+    file = f"notebooks/{notebook}.ipynb"
+    start = os.environ.get(STARTED_AT) or "HEAD"
+    found = commit([*own, file], start)
+    if found["commit"] and (changed_since_import(own) or started_as_another(file, start)):
         found["dirty"] = True
     return found
 
 
-def origin(package: ModuleType) -> Path:
-    """The folder that a package was imported from."""
-    return Path(next(iter(package.__path__))).resolve()
+def installed(package: str) -> Path:
+    """Where the distribution whose version is recorded has its package."""
+    return Path(str(distribution(package).locate_file(package))).resolve()
+
+
+def origin(module: ModuleType) -> Path:
+    """The folder that a package was imported from; of a module that is none, its file."""
+    places = [*getattr(module, "__path__", []), getattr(module, "__file__", None)]
+    return Path(str(places[0])).resolve()
+
+
+def from_pythonpath() -> dict[str, Any]:
+    """What was imported from folders of PYTHONPATH, of which no version need tell.
+
+    Returns `pythonpath`, with the names of the modules by folder; nothing where there are none. The
+    project's own folder does not count.
+    """
+    entries = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    folders = {os.path.abspath(entry) for entry in entries if Path(entry).resolve() != ROOT}
+    found: dict[str, list[str]] = {}
+    for name, module in sorted(sys.modules.items()):
+        file = Path(str(getattr(module, "__file__", None)))
+        package = file.parent if file.stem == "__init__" else file
+        if "." not in name and str(package.parent) in folders:
+            found.setdefault(str(package.parent), []).append(name)
+    names = {folder: ", ".join(modules) for folder, modules in found.items()}
+    return {"pythonpath": names} if names else {}
 
 
 def changed_since_import(packages: Iterable[str]) -> bool:
-    """Whether a file of these packages is younger than what this process imported from it."""
+    """Whether a file of these packages may be another than what this process imported from it."""
     modules = [
         module for name, module in list(sys.modules.items()) if name.partition(".")[0] in packages
     ]
-    files = [Path(str(getattr(module, "__file__", None))) for module in modules]
-    return any(file.exists() and file.stat().st_mtime > IMPORTED_AT for file in files)
+    files = [getattr(module, "__file__", None) for module in modules]
+    return any(_changed(Path(file)) for file in files if file)
 
 
-def commit(paths: list[str]) -> dict[str, Any]:
+def _changed(file: Path) -> bool:
+    """Whether a file is gone, or younger than the import of this module."""
+    if not file.exists():
+        return True
+    status = file.stat()
+    # The second one cannot be set, as the first is by what puts a file back.
+    return max(status.st_mtime, status.st_ctime) > IMPORTED_AT
+
+
+def started_as_another(file: str, start: str) -> bool:
+    """Whether csbp-run started with another content of a file than that of a commit.
+
+    Args:
+        file: the notebook's, from the project's folder.
+        start: the commit.
+    """
+    content = os.environ.get(STARTED_AS)
+    return bool(content) and content != _git(
+        "rev-parse", "--verify", "--quiet", f"{start}:./{file}"
+    )
+
+
+def commit(paths: list[str], start: str = "HEAD") -> dict[str, Any]:
     """The last commit that touched any of the paths, and whether they have changed since.
 
-    Both are None outside of a git repository.
+    Args:
+        paths: from the project's folder.
+        start: the commit from which to look back.
+
+    Both are None outside of a git repository, `dirty` also where git does not answer in time.
     """
-    last = _git("log", "-1", "--format=%H", "--", *paths)
+    last = _git("log", "-1", "--format=%H", start, "--", *paths)
     if not last:
         return {"commit": None, "dirty": None}
-    # A user's own settings may hide files that git does not know yet.
-    changes = _git("status", "--porcelain", "--untracked-files=all", "--", *paths)
-    return {"commit": last, "dirty": bool(changes)}
+    new = _git("ls-files", "--others", "--exclude-standard", "--", *paths)
+    # A user's own setting may let it name files that were merely touched.
+    refresh = ("-c", "diff.autoRefreshIndex=true")
+    changed = _git(*refresh, "diff", "--name-only", "--no-ext-diff", start, "--", *paths)
+    if new is None or changed is None:
+        return {"commit": last, "dirty": None}
+    return {"commit": last, "dirty": bool(new or changed)}
 
 
-def _git(*arguments: str) -> str:
-    """What git prints in the project's folder, "" where it cannot."""
+def _git(*arguments: str) -> str | None:
+    """What git prints in the project's folder, None where it fails."""
     # Inside of a hook they name the repository that the hook is of.
     environment = {name: value for name, value in os.environ.items() if name not in OF_A_HOOK}
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
@@ -179,5 +265,6 @@ def _git(*arguments: str) -> str:
             text=True,
             timeout=10,
         )
-        return done.stdout.strip()
-    return ""
+        if done.returncode == 0:
+            return done.stdout.strip()
+    return None

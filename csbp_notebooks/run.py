@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -15,13 +16,15 @@ from typing import Any, NamedTuple, NoReturn
 
 import click
 import nbformat
+from papermill.translators import PythonTranslator
 from tqdm import tqdm
 
 from .collection import choose, refuse_stray
 from .files import NOTEBOOKS, ROOT, replace_file, replace_files, writable_folder
-from .kernel import execute
-from .parameters import parse_parameters
+from .kernel import execute, refuse_shadows
+from .parameters import check_text, parse_parameters
 from .stopping import Stopped, end_children, stoppable, undisturbed
+from .streams import prepare_streams, say
 
 CLAIMS = "CSBP_CLAIMS"  # the environment variable that names the folder of `claim`
 UNTOUCHED = "{}; no figure of an unfinished notebook was touched"
@@ -60,9 +63,13 @@ def prepare(name: str, given: tuple[tuple[str, str], ...], output: str | None) -
 
     Raises ValueError, one line, for a bad parameter.
     """
+    if output == "":
+        raise ValueError("--output is empty: must be a folder")
     folder = Path(output or ROOT / "runs" / name)
     parameters = parse_parameters(name, given)
     parameters.setdefault("output_dir", str(folder.absolute()))
+    check_text("output_dir", parameters["output_dir"])
+    check_text("--output", str(folder))
     return Run(name, parameters, folder)
 
 
@@ -73,8 +80,9 @@ def run_notebook(run: Run, store: bool) -> None:
         run: the notebook, its parameters and folders.
         store: whether to run it at its defaults and refresh the stored notebook itself.
 
-    When a cell fails, no figure is touched, the notebook is kept as NAME.failed.ipynb, and the
-    process exits with code 1; so it does where a figure belongs to another notebook.
+    When a cell fails or does not run, no figure is touched, the notebook is kept as
+    NAME.failed.ipynb, and the process exits with code 1; so it does where a figure belongs to
+    another notebook, or where what it made is no file.
     """
     start = time.perf_counter()
     failed = run.folder / f"{run.name}.failed.ipynb"
@@ -87,20 +95,22 @@ def run_notebook(run: Run, store: bool) -> None:
         parameters = {} if store else run.parameters | {"output_dir": str(made)}
         try:
             notebook = execute(copy, parameters, run.name)
-            refuse_files_of_others(run, made)
+            refuse_unfinished(notebook)
+            figures = contents_of(made)
+            refuse_files_of_others(run, figures)
         except Exception as error:  # whatever stops a notebook
             replace_file(failed, copy.read_bytes())
             seconds = time.perf_counter() - start
             sys.exit(f"{run.name} FAILED after {seconds:.0f} s: {in_one_line(error)}; see {failed}")
-        contents = {run.figures / path.name: path.read_bytes() for path in made.iterdir()}
 
-    text = nbformat.writes(without_traces(notebook)).replace(str(made), str(run.figures))
+    text = nbformat.writes(moved(without_traces(notebook), made, run.figures))
     target = run.source if store else run.folder / run.source.name
+    contents = {run.figures / name: content for name, content in figures.items()}
     contents[target] = text.encode() + b"\n"
     done = "stored" if store else whereabouts(run, contents)
     with undisturbed():
         replace_files(contents)
-    print(f"{run.name} done in {time.perf_counter() - start:.0f} s: {done}")
+    say(f"{run.name} done in {time.perf_counter() - start:.0f} s: {done}", sys.stdout)
 
 
 def whereabouts(run: Run, files: Iterable[Path]) -> str:
@@ -112,18 +122,42 @@ def whereabouts(run: Run, files: Iterable[Path]) -> str:
     return said
 
 
-def refuse_files_of_others(run: Run, made: Path) -> None:
+def refuse_unfinished(notebook: nbformat.NotebookNode) -> None:
+    """Refuse a notebook with a cell that did not run, or not to its end; ValueError, one line.
+
+    papermill takes `sys.exit(0)` in a cell for a good end, wherever it is.
+    """
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
+    for number, cell in enumerate(cells, start=1):
+        ended = any(output.output_type == "error" for output in cell.outputs)
+        if ended or cell.execution_count is None:
+            what = "ended the run" if ended else "did not run"
+            raise ValueError(f"code cell {number} of {len(cells)} {what}")
+
+
+def contents_of(made: Path) -> dict[str, bytes]:
+    """The files that a notebook made, by name; ValueError, one line, for what is no file."""
+    contents = {}
+    for path in sorted(made.iterdir()):
+        if not path.is_file():
+            what = "a folder" if path.is_dir() else "no file"
+            raise ValueError(f"{path.name} in output_dir is {what}: only files are kept")
+        contents[path.name] = path.read_bytes()
+    return contents
+
+
+def refuse_files_of_others(run: Run, files: Iterable[str]) -> None:
     """Refuse to write what another notebook has written, of this csbp-run or of an earlier one.
 
     Args:
         run: what has run.
-        made: the folder with its figures and numbers.
+        files: the names of its figures and numbers.
 
     Raises ValueError, one line.
     """
-    for path in sorted(made.iterdir()):
-        target = run.figures / path.name
-        owners = {claim(path.name, run.name), recorded_notebook(target)} - {None, run.name}
+    for file in files:
+        target = run.figures / file
+        owners = {claim(file, run.name), recorded_owner(target)} - {None, run.name}
         for owner in owners:
             if (NOTEBOOKS / f"{owner}.ipynb").exists():  # else it has a new name since
                 raise ValueError(
@@ -138,13 +172,31 @@ def claim(file: str, name: str) -> str | None:
     Returns the notebook that has it, or None where each has a folder of its own.
     """
     claims = os.environ.get(CLAIMS)
-    if claims is None:
+    if claims is None or not Path(claims).is_dir():  # inherited, and its csbp-run has ended
         return None
     taken = Path(claims, file)
     with contextlib.suppress(FileExistsError):
         # Unlike a file with the name in it, a link is never there without what it says.
         taken.symlink_to(name)
     return os.readlink(taken)
+
+
+def recorded_owner(target: Path) -> str | None:
+    """The notebook that a file is of, as the numbers beside it say; None where none do.
+
+    A figure goes with the numbers of its own name, or else with those of the longest name that
+    its own begins with: "loss_why.png" with "loss.json".
+    """
+    if not target.exists():
+        return None
+    beside = sorted(target.parent.glob("*.json"), key=lambda path: len(path.stem), reverse=True)
+    owners = (recorded_notebook(path) for path in beside if begins_with(target.name, path.stem))
+    return next(filter(None, owners), None)
+
+
+def begins_with(name: str, stem: str) -> bool:
+    """Whether a file's name begins with another's, and that one does not end within a word."""
+    return name.startswith(stem) and not name[len(stem) :][:1].isalnum()
 
 
 def recorded_notebook(path: Path) -> str | None:
@@ -186,6 +238,27 @@ def without_traces(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return notebook
 
 
+def moved(notebook: nbformat.NotebookNode, old: Path, new: Path) -> nbformat.NotebookNode:
+    """Let a notebook that ran in one folder say another, in the cell papermill put in as well."""
+    written = [PythonTranslator.translate_str(str(folder)) for folder in (old, new)]
+    for cell in notebook.cells:
+        cell.source = cell.source.replace(*written)
+        if cell.cell_type == "code":
+            cell.outputs = nbformat.from_dict(replaced(cell.outputs, str(old), str(new)))
+    return notebook
+
+
+def replaced(value: Any, old: str, new: str) -> Any:
+    """What JSON holds, with a text in it replaced; not in JSON itself, where a quote is escaped."""
+    if isinstance(value, str):
+        return value.replace(old, new)
+    if isinstance(value, list):
+        return [replaced(part, old, new) for part in value]
+    if isinstance(value, dict):
+        return {key: replaced(part, old, new) for key, part in value.items()}
+    return value
+
+
 def run_all(names: list[str], options: list[str], jobs: int) -> bool:
     """Run each notebook in a process of its own, with a progress bar.
 
@@ -198,7 +271,9 @@ def run_all(names: list[str], options: list[str], jobs: int) -> bool:
     """
     # In the project's folder, for Python looks for packages there first.
     command = [sys.executable, "-m", "csbp_notebooks.run", *options]
-    run = partial(subprocess.run, cwd=ROOT, capture_output=True, text=True)
+    run = partial(
+        subprocess.run, cwd=ROOT, capture_output=True, text=True, errors="backslashreplace"
+    )
     pool = ThreadPoolExecutor(jobs)
     try:
         processes = {pool.submit(run, [*command, name]): name for name in names}
@@ -207,12 +282,14 @@ def run_all(names: list[str], options: list[str], jobs: int) -> bool:
             done = process.result()
             died = f"{processes[process]} FAILED: exit code {done.returncode}"
             said = done.stdout or done.stderr or died
-            tqdm.write(said.rstrip(), sys.stderr if done.returncode else sys.stdout)
-    except Stopped:
+            stream = sys.stderr if done.returncode else sys.stdout
+            with tqdm.external_write_mode(stream):
+                say(said.rstrip(), stream)
+    except (Stopped, KeyboardInterrupt):
         pool.shutdown(wait=False, cancel_futures=True)  # else the next would start
         end_children()
         raise
-    finally:  # no other starts after Ctrl-C, which those that run get, too
+    finally:
         pool.shutdown(cancel_futures=True)
     return any(process.result().returncode for process in processes)
 
@@ -265,8 +342,10 @@ def command(
     """Run notebooks by NAME, or `all`; `papermill --help-notebook notebooks/NAME.ipynb` lists the
     parameters of one."""
     chosen = choose(names)
+    refuse_shadows()
     if store:
         refuse_to_store(chosen, given, output)
+        writable_folder(NOTEBOOKS, "notebooks")
     runs = [prepare(name, given, output) for name in chosen]
     for run in runs:  # not before all of them are checked
         writable_folder(run.figures)
@@ -309,25 +388,27 @@ def options_of(given: tuple[tuple[str, str], ...], output: str | None, store: bo
 
 def main() -> None:
     """Run the command; bad input is one line on stderr and exit code 2."""
+    prepare_streams()
     with stoppable():
         try:
             sys.exit(command(standalone_mode=False))
         except Stopped as stop:
             end_children()
-            _stop(stop.code, UNTOUCHED.format("stopped"))
+            how = "interrupted" if stop.code == 128 + signal.SIGINT else "stopped"
+            _stop(stop.code, UNTOUCHED.format(how))
         except ValueError as error:
             _stop(2, str(error))
         except OSError as error:  # a full disk
             _stop(1, str(error))
         except click.ClickException as error:
             _stop(2, error.format_message())
-        except click.Abort:  # Ctrl-C
+        except click.Abort:  # Ctrl-C that was not heard here
             _stop(130, UNTOUCHED.format("interrupted"))
 
 
 def _stop(exit_code: int, line: str) -> NoReturn:
     """Say one line on stderr and exit."""
-    print(f"csbp-run: {line}", file=sys.stderr)
+    say(f"csbp-run: {line}", sys.stderr)
     sys.exit(exit_code)
 
 

@@ -1,6 +1,7 @@
 """Being told to stop: what was started ends, too, and the exit code says by which signal."""
 
 import contextlib
+import logging
 import os
 import signal
 from collections.abc import Iterator
@@ -8,8 +9,9 @@ from types import FrameType
 
 import psutil
 
-# SIGHUP comes when the terminal closes; there is none on Windows.
-SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+# SIGINT is Ctrl-C. SIGHUP comes when the terminal closes; there is none on Windows.
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
+SIGNALS = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
 PATIENCE = 5  # seconds until what was asked to end is killed
 
 
@@ -21,9 +23,9 @@ class Stopped(SystemExit):
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
-    """Let the first SIGTERM or SIGHUP raise Stopped, with the exit code 128 + signal.
+    """Let the first SIGINT, SIGTERM or SIGHUP raise Stopped, with the exit code 128 + signal.
 
-    One that is ignored stays so: nohup asks for that.
+    One that is ignored stays so: nohup asks for that, and a shell for what runs in its background.
     """
     before = {number: signal.getsignal(number) for number in SIGNALS}
     heard = [number for number in SIGNALS if before[number] != signal.SIG_IGN]
@@ -40,14 +42,15 @@ def _stop(number: int, _: FrameType | None) -> None:
     """Raise Stopped, once: another signal must not stop the cleaning up."""
     for other in SIGNALS:
         signal.signal(other, signal.SIG_IGN)
+    # Every task of an event loop that is left behind would be told about.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     raise Stopped(128 + number)
 
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
     """Let no signal part what takes a moment and belongs together."""
-    numbers = [*SIGNALS, signal.SIGINT]
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS}
     try:
         yield
     finally:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import signal
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -311,3 +313,22 @@ def design_matrices(layer: nn.Module, x: Tensor) -> list[Tensor]:
 def eigenvalue_by_library(layer: nn.Module, x: Tensor) -> float:
     """The largest eigenvalue of X^T X over the groups of a layer, from the matrix itself."""
     return max(torch.linalg.eigvalsh(X.T @ X)[-1].item() for X in design_matrices(layer, x))
+
+
+# Signals
+
+
+@contextlib.contextmanager
+def signals_heard() -> Iterator[None]:
+    """Let no signal be ignored, as Ctrl-C is in a shell's background and SIGHUP under nohup."""
+    usual = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: signal.SIG_DFL,
+        signal.SIGHUP: signal.SIG_DFL,
+    }
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -35,6 +35,18 @@ def test_an_import_error_of_our_own_is_not_hidden(monkeypatch):
         cli.main()
 
 
+def test_in_a_folder_that_is_gone_one_line_says_so(tmp_path, monkeypatch, capsys):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    monkeypatch.setattr(sys, "argv", ["csbp-run", "no_such_notebook"])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 2
+    line = "csbp-run: the folder that it is called in is gone: change to another\n"
+    assert capsys.readouterr().err == line
+
+
 def test_with_every_package_it_is_csbp_run(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["csbp-run", "--help"])
     with pytest.raises(SystemExit) as stop:

@@ -6,6 +6,7 @@ import runpy
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -56,6 +57,11 @@ def test_a_folder_that_is_there_but_cannot_be_written_is_one_line():
         ValueError, match=r"^output_dir = '/proc': must be a folder that can be wri"
     ):
         writable_folder(Path("/proc"))
+
+
+def test_a_folder_is_called_what_it_is_for():
+    with pytest.raises(ValueError, match=r"^notebooks = '/dev/null': must be a folder that can be"):
+        writable_folder(Path("/dev/null"), "notebooks")
 
 
 def names(folder):
@@ -184,3 +190,90 @@ def test_a_relative_path_starts_where_python_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     replace_file(Path("a"), b"new")
     assert names(tmp_path) == ["a"]
+
+
+def test_links_in_a_circle_are_one_line(tmp_path):
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    with pytest.raises(OSError, match=r"^/.*/a cannot be written \(.*; what was there is kept$"):
+        replace_file(tmp_path / "a", b"new")
+    assert names(tmp_path) == ["a", "b"]
+
+
+def test_a_link_to_nothing_makes_what_it_leads_to(tmp_path):
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    replace_file(tmp_path / "a", b"new")
+    assert (tmp_path / "a").is_symlink()
+    assert (tmp_path / "b").read_bytes() == b"new"
+
+
+def test_two_names_of_one_file_are_refused(tmp_path):
+    (tmp_path / "a.png").write_text("old")
+    (tmp_path / "a.svg").symlink_to("a.png")
+    line = r"a\.svg cannot be written \(it is the same file as a\.png\); what was there is kept$"
+    with pytest.raises(OSError, match=line):
+        replace_files({tmp_path / "a.png": b"new", tmp_path / "a.svg": b"newer"})
+    assert (tmp_path / "a.png").read_text() == "old"
+    assert names(tmp_path) == ["a.png", "a.svg"]
+
+
+def no_links(*_):
+    raise OSError(errno.EPERM, "no links here")
+
+
+@pytest.mark.parametrize("link", [os.link, no_links])
+@pytest.mark.parametrize("error", [PermissionError(errno.EPERM, "in use"), KeyboardInterrupt()])
+def test_what_was_renamed_before_a_rename_that_fails_is_put_back(
+    tmp_path, monkeypatch, link, error
+):
+    (tmp_path / "a").write_text("old")
+    (tmp_path / "c").write_text("older")
+    rename = os.replace
+
+    def fail_at_c(source, target):
+        if Path(target).name == "c" and Path(source).suffix == ".tmp":
+            assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes() == b"new"
+            raise error
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", fail_at_c)
+    monkeypatch.setattr(os, "link", link)
+    with pytest.raises((OSError, KeyboardInterrupt)):
+        replace_files({tmp_path / name: b"new" for name in ("a", "b", "c", "d")})
+    assert (tmp_path / "a").read_text() == "old"
+    assert (tmp_path / "c").read_text() == "older"
+    assert names(tmp_path) == ["a", "c"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no such locks")
+def test_of_two_that_write_the_same_files_at_once_all_are_of_one(tmp_path, monkeypatch):
+    rename = os.replace
+    second_may_start = Event()
+    second_is_done = Event()
+
+    def pause_after_the_first(source, target):
+        rename(source, target)
+        if not second_may_start.is_set():
+            second_may_start.set()
+            second_is_done.wait(timeout=0.2)  # it cannot be before all of the first are renamed
+
+    def second():
+        second_may_start.wait()
+        replace_files(dict.fromkeys(paths, b"second"))
+        second_is_done.set()
+
+    monkeypatch.setattr(os, "replace", pause_after_the_first)
+    paths = [tmp_path / "a", tmp_path / "b"]
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(second)
+        replace_files(dict.fromkeys(paths, b"first"))
+        waiting.result()
+    assert [path.read_bytes() for path in paths] == [b"second", b"second"]
+
+
+def test_a_folder_by_two_names_is_no_reason_to_wait_for_itself(tmp_path, monkeypatch):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "other").symlink_to("folder")
+    monkeypatch.setattr(Path, "resolve", lambda path: path)  # as where case does not matter
+    replace_files({tmp_path / "folder" / "a": b"new", tmp_path / "other" / "b": b"new"})
+    assert names(tmp_path / "folder") == ["a", "b"]

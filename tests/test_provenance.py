@@ -15,7 +15,16 @@ import torch
 
 from csbp_notebooks import provenance
 from csbp_notebooks.files import ROOT
-from csbp_notebooks.provenance import code_of, commit, for_json, notebook_parameters, origin, record
+from csbp_notebooks.provenance import (
+    at_start,
+    code_of,
+    commit,
+    for_json,
+    from_pythonpath,
+    notebook_parameters,
+    origin,
+    record,
+)
 
 
 def test_record_keeps_results_apart_from_provenance(tmp_path):
@@ -131,6 +140,10 @@ def repository(tmp_path, monkeypatch):
             monkeypatch.delitem(sys.modules, name)
     for name in ("csbp_core", "csbp_notebooks"):
         monkeypatch.setitem(sys.modules, name, imported_from(root / name))
+    # What is written in these tests was there before, but for what is made younger than this.
+    monkeypatch.setattr(provenance, "IMPORTED_AT", time.time() + 60)
+    for variable in ("CSBP_COMMIT", "CSBP_BLOB"):
+        monkeypatch.delenv(variable, raising=False)
     return root
 
 
@@ -171,6 +184,12 @@ def test_other_edits_are_not_dirty(repository):
     assert code_of("n")["dirty"] is False
 
 
+def test_a_file_that_was_merely_touched_is_clean_whatever_git_is_told(repository):
+    git(repository, "config", "diff.autoRefreshIndex", "false")
+    os.utime(repository / "csbp_core" / "__init__.py", (LONG_AGO + 1, LONG_AGO + 1))
+    assert code_of("n")["dirty"] is False
+
+
 def test_a_new_file_is_dirty_even_where_git_is_told_not_to_list_it(repository):
     git(repository, "config", "status.showUntrackedFiles", "no")
     write(repository / "csbp_core" / "new.py", "first")
@@ -187,10 +206,121 @@ def test_the_study_counts_where_it_is_imported(repository, monkeypatch):
 def test_code_that_was_edited_since_its_import_is_dirty_whatever_was_committed(repository):
     source = repository / "csbp_core" / "__init__.py"
     write(source, "second")
-    later = time.time() + 60
+    later = provenance.IMPORTED_AT + 60
     os.utime(source, (later, later))
     git(repository, "commit", "--quiet", "-am", "second")
     assert code_of("n") == {"commit": head(repository), "dirty": True}
+
+
+def test_code_that_was_put_back_with_its_old_time_is_dirty(repository, monkeypatch):
+    monkeypatch.setattr(provenance, "IMPORTED_AT", LONG_AGO + 60)  # before `write` set the time
+    assert (repository / "csbp_core" / "__init__.py").stat().st_mtime == LONG_AGO
+    assert code_of("n") == {"commit": head(repository), "dirty": True}
+
+
+def test_code_that_is_gone_since_its_import_is_dirty_whatever_was_committed(repository):
+    (repository / "csbp_core" / "__init__.py").unlink()
+    git(repository, "commit", "--quiet", "-am", "without")
+    assert code_of("n") == {"commit": head(repository), "dirty": True}
+
+
+NOTEBOOK = Path("notebooks", "n.ipynb")
+
+
+@pytest.fixture
+def start(repository, monkeypatch):
+    """Says in the environment what csbp-run tells a kernel when it starts."""
+
+    def tell():
+        for name, value in at_start("n").items():
+            monkeypatch.setenv(name, value)
+        return head(repository)
+
+    return tell
+
+
+def test_what_was_committed_after_the_start_is_not_what_ran(repository, start):
+    first = start()
+    write(repository / NOTEBOOK, "second")
+    git(repository, "commit", "--quiet", "-am", "second")
+    assert code_of("n") == {"commit": first, "dirty": True}
+
+
+def test_what_was_edited_at_the_start_and_committed_then_was_not_clean(repository, start):
+    write(repository / NOTEBOOK, "second")
+    first = start()
+    git(repository, "commit", "--quiet", "-am", "second")
+    assert code_of("n") == {"commit": first, "dirty": True}
+
+
+def test_what_was_edited_at_the_start_and_put_back_then_was_not_clean(repository, start):
+    write(repository / NOTEBOOK, "second")
+    first = start()
+    git(repository, "checkout", "--quiet", ".")
+    assert code_of("n") == {"commit": first, "dirty": True}
+
+
+def test_a_notebook_that_git_did_not_know_at_the_start_was_not_clean(repository, start):
+    git(repository, "rm", "--quiet", "--cached", str(NOTEBOOK))
+    write(repository / ".gitignore", "*.ipynb")
+    git(repository, "commit", "--quiet", "-am", "without")
+    start()
+    assert code_of("n")["dirty"] is True
+
+
+def test_another_branch_with_the_same_code_keeps_commit_and_cleanness(repository, start):
+    first = start()
+    assert code_of("n") == {"commit": first, "dirty": False}
+    git(repository, "checkout", "--quiet", "-b", "other")
+    write(repository / "README.md", "second")
+    write(repository / "csbp_core" / "new.py", "second")
+    git(repository, "add", ".")
+    git(repository, "commit", "--quiet", "-m", "second")
+    assert code_of("n") == {"commit": first, "dirty": True}
+    git(repository, "rm", "--quiet", "csbp_core/new.py")
+    git(repository, "commit", "--quiet", "-m", "without")
+    assert code_of("n") == {"commit": first, "dirty": False}
+
+
+def test_the_hash_at_the_start_is_as_git_stores_it_whatever_it_filters(repository, start):
+    git(repository, "config", "core.autocrlf", "true")
+    (repository / NOTEBOOK).write_bytes(b"first\r\nline\r\n")
+    git(repository, "commit", "--quiet", "-am", "second")
+    assert code_of("n")["dirty"] is False
+    second = start()
+    assert code_of("n") == {"commit": second, "dirty": False}
+
+
+def test_a_project_in_a_folder_of_a_repository_is_found(repository, start, monkeypatch):
+    inner = repository / "inner"
+    for source in (NOTEBOOK, Path("csbp_core", "__init__.py")):
+        write(inner / source, "inner")
+    git(repository, "add", ".")
+    git(repository, "commit", "--quiet", "-m", "inner")
+    monkeypatch.setattr(provenance, "ROOT", inner)
+    monkeypatch.setitem(sys.modules, "csbp_core", imported_from(inner / "csbp_core"))
+    monkeypatch.delitem(sys.modules, "csbp_notebooks")
+    second = start()
+    assert code_of("n") == {"commit": second, "dirty": False}
+
+
+def test_without_git_nothing_is_known_at_the_start(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert at_start("n") == {"CSBP_NOTEBOOK": "n", "CSBP_COMMIT": "", "CSBP_BLOB": ""}
+
+
+def test_where_git_does_not_answer_in_time_nothing_is_called_clean(repository, monkeypatch):
+    run = subprocess.run
+
+    def run_or_wait(command, **settings):
+        if "diff" in command:
+            raise subprocess.TimeoutExpired(command, 10)
+        return run(command, **settings)
+
+    monkeypatch.setattr(subprocess, "run", run_or_wait)
+    found = code_of("n")
+    monkeypatch.undo()
+    assert found["dirty"] is None
 
 
 def test_code_from_elsewhere_has_no_commit_but_its_place(repository, monkeypatch, tmp_path):
@@ -204,6 +334,41 @@ def test_an_installed_copy_inside_of_the_project_is_from_elsewhere(repository, m
     installed = repository / ".venv" / "site-packages" / "csbp_notebooks"
     monkeypatch.setitem(sys.modules, "csbp_notebooks", imported_from(installed))
     assert code_of("n")["imported"] == {"csbp_notebooks": str(installed)}
+
+
+@pytest.mark.parametrize("package", ["torch", "numpy", "matplotlib"])
+def test_a_package_that_is_not_the_installed_one_is_from_elsewhere(
+    repository, monkeypatch, tmp_path, package
+):
+    file = tmp_path / f"{package}.py"
+    module = ModuleType(package)
+    module.__file__ = str(file)
+    monkeypatch.setitem(sys.modules, package, module)
+    imported = {package: str(file)}
+    assert code_of("n") == {"commit": None, "dirty": None, "imported": imported}
+
+
+def test_what_comes_from_a_folder_of_pythonpath_is_named(monkeypatch, tmp_path):
+    folders = [tmp_path / name for name in ("modules", "unused")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, [ROOT, *folders, ""])))
+    for name in ("sitecustomize", "sitecustomize.inner", "a_module"):
+        module = ModuleType(name)
+        module.__file__ = str(folders[0] / f"{name}.py")
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setitem(sys.modules, "a_package", imported_from(folders[0] / "a_package"))
+    expected = {str(folders[0]): "a_module, a_package, sitecustomize"}
+    assert from_pythonpath() == {"pythonpath": expected}
+    record(tmp_path / "x", notebook="n", parameters={}, results={})
+    assert json.loads((tmp_path / "x.json").read_text())["provenance"]["pythonpath"] == expected
+
+
+def test_without_a_folder_of_the_users_nothing_is_said_of_pythonpath(monkeypatch, tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(ROOT)
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{link}")
+    assert from_pythonpath() == {}
+    monkeypatch.delenv("PYTHONPATH")
+    assert from_pythonpath() == {}
 
 
 def test_the_repository_of_a_hook_is_not_taken_for_the_projects(repository, monkeypatch, tmp_path):

@@ -1,12 +1,15 @@
 """csbp-run: bad input, and what survives a failure or a kill."""
 
+import contextlib
 import errno
+import io
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -14,8 +17,10 @@ from typing import NamedTuple
 import nbformat
 import psutil
 import pytest
+from helpers import signals_heard
+from papermill.parameterize import parameterize_notebook
 
-from csbp_notebooks import collection, kernel, parameters, run
+from csbp_notebooks import collection, kernel, parameters, run, stopping
 from csbp_notebooks.files import ROOT
 
 NAME = "02_single_neuron_csbp"
@@ -55,6 +60,20 @@ BAD = [
         [NAME, "--output", "/dev/null/run"],
         "output_dir = '/dev/null/run': must be a folder that can be written",
     ),
+    ([NAME, "--output", ""], "--output is empty: must be a folder"),
+    (
+        [NAME, "--output", "/\udcff"],
+        r"output_dir = '/\udcff': must be text that UTF-8 can write",
+    ),
+    (
+        [NAME, "-p", "output_dir", "/\udcff"],
+        r"output_dir = '/\udcff': must be text that UTF-8 can write",
+    ),
+    (
+        [NAME, "-p", "output_dir", "images", "--output", "/\udcff"],
+        r"--output = '/\udcff': must be text that UTF-8 can write",
+    ),
+    ([NAME, "-p", "z", "1", "-p", "z", "2"], "z is given twice: as 1.0 and as '2'"),
     ([NAME, "-p", "z"], "Option '-p' requires 2 arguments."),
     (
         [NAME, "--store", "-p", "z", "1"],
@@ -190,6 +209,8 @@ def files_made(monkeypatch):
             Path(parameters.get("output_dir", "runs"), file).write_bytes(content)
         notebook = nbformat.read(copy, as_version=4)
         notebook.metadata["papermill"] = {}
+        for i, cell in enumerate(notebook.cells, start=1):
+            cell.execution_count = i
         return notebook
 
     monkeypatch.setattr(run, "execute", write_files)
@@ -266,6 +287,44 @@ def test_figures_of_a_notebook_that_is_gone_may_be_overwritten(project, csbp_run
     assert csbp_run("good", "-p", "output_dir", "images").returncode == 0
 
 
+@pytest.fixture
+def taken(project):
+    """A folder with figures and numbers of `bad`, and others of `good`."""
+    folder = project / "taken"
+    folder.mkdir()
+    for figure in ("tiny.png", "tiny_why.svg", "tiny_b.png", "tinyer.png", "other.png"):
+        (folder / figure).write_bytes(b"old")
+    (folder / "tiny.json").write_bytes(json_of("bad"))
+    (folder / "tiny_b.json").write_bytes(json_of("good"))
+    return folder
+
+
+@pytest.mark.parametrize("figure", ["tiny.png", "tiny_why.svg"])
+def test_a_figure_that_goes_with_numbers_of_another_notebook_is_kept(
+    csbp_run, files_made, taken, figure
+):
+    before = files(taken)
+    files_made[figure] = b"new"
+    done = csbp_run("good", "-p", "output_dir", "taken")
+    assert done.returncode == 1
+    assert f"{taken / figure} is of bad: nothing was replaced" in done.stderr
+    assert files(taken) == before
+
+
+@pytest.mark.parametrize("figure", ["tiny_b.png", "tinyer.png", "other.png", "tiny_new.png"])
+def test_a_figure_of_its_own_or_of_nobody_is_written(csbp_run, files_made, taken, figure):
+    files_made[figure] = b"new"
+    assert csbp_run("good", "-p", "output_dir", "taken").returncode == 0
+    assert files(taken)[figure] == b"new"
+
+
+def test_a_folder_of_claims_that_is_gone_does_not_matter(
+    csbp_run, files_made, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("CSBP_CLAIMS", str(tmp_path / "gone"))
+    assert csbp_run("good").returncode == 0
+
+
 def test_storing_a_copy_is_refused_for_it_writes_where_the_original_does(project, csbp_run):
     shutil.copy(project / "notebooks" / "good.ipynb", project / "notebooks" / "good-Copy1.ipynb")
     done = csbp_run("good-Copy1", "--store")
@@ -329,6 +388,121 @@ def test_strays_are_passed_over_by_all(project, csbp_run, monkeypatch):
     assert done.stderr.count("\n") == 1
 
 
+def make_folder(out):
+    (out / "odd").mkdir()
+
+
+def make_link_to_nothing(out):
+    (out / "odd").symlink_to(out / "nothing")
+
+
+@pytest.mark.parametrize(
+    ("make", "what"), [(make_folder, "a folder"), (make_link_to_nothing, "no file")]
+)
+def test_what_is_no_file_is_named_and_the_notebook_kept(
+    project, csbp_run, files_made, monkeypatch, make, what
+):
+    execute = run.execute
+
+    def execute_and_make(copy, parameters, name):
+        make(Path(parameters["output_dir"]))
+        return execute(copy, parameters, name)
+
+    monkeypatch.setattr(run, "execute", execute_and_make)
+    done = csbp_run("good", "-p", "output_dir", "images")
+    assert done.returncode == 1
+    failed = project / "runs" / "good" / "good.failed.ipynb"
+    line = f"ValueError: odd in output_dir is {what}: only files are kept; see {failed}"
+    assert done.stderr == f"good FAILED after 0 s: {line}"
+    assert files(project / "images")["good.png"] == b"old"
+    assert failed.is_file()
+
+
+def test_a_folder_of_the_notebook_that_is_gone_keeps_the_notebook(
+    project, csbp_run, files_made, monkeypatch
+):
+    execute = run.execute
+
+    def execute_and_delete(copy, parameters, name):
+        notebook = execute(copy, parameters, name)
+        shutil.rmtree(parameters["output_dir"])
+        return notebook
+
+    monkeypatch.setattr(run, "execute", execute_and_delete)
+    assert csbp_run("good").stderr.startswith("good FAILED after 0 s: FileNotFoundError: ")
+    assert list(files(project / "runs" / "good")) == ["good.failed.ipynb"]
+
+
+@pytest.mark.parametrize("counts", [[1, 2, None], [1, None, 3]])
+def test_a_notebook_with_a_cell_that_did_not_run_is_no_success(counts):
+    cells = [nbformat.v4.new_code_cell("pass", execution_count=count) for count in counts]
+    cells += [nbformat.v4.new_code_cell(" "), nbformat.v4.new_markdown_cell("text")]
+    number = counts.index(None) + 1
+    with pytest.raises(ValueError, match=f"^code cell {number} of 3 did not run$"):
+        run.refuse_unfinished(nbformat.v4.new_notebook(cells=cells))
+
+
+STRANGE = Path("/q\"o'\\ \n\u00e9")
+
+
+def test_a_folder_with_any_name_stands_in_the_notebook_as_it_is():
+    scratch = Path("/tmp/csbp-1/good")
+    output = nbformat.v4.new_output("stream", text=f"in {scratch}: a")
+    page = nbformat.v4.new_output("display_data", data={"application/json": [str(scratch / "a")]})
+    cells = [
+        nbformat.v4.new_code_cell("output_dir = ''", metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell("pass", metadata={"tags": []}, outputs=[output, page]),
+    ]
+    notebook = parameterize_notebook(
+        nbformat.v4.new_notebook(cells=cells, metadata={"papermill": {}}),
+        {"output_dir": str(scratch)},
+        kernel_name="python3",
+        language="python",
+    )
+    text = nbformat.writes(run.moved(notebook, scratch, STRANGE))
+    _, injected, last = nbformat.reads(text, as_version=4).cells
+    names = {}
+    exec(injected.source, names)
+    assert names["output_dir"] == str(STRANGE)
+    assert last.outputs[0].text == f"in {STRANGE}: a"
+    assert last.outputs[1].data == {"application/json": [str(STRANGE / "a")]}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a stream that takes nothing")
+def test_what_cannot_be_printed_is_no_failed_run(project, csbp_run, files_made, monkeypatch):
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        done = csbp_run("good")
+        assert done.returncode == 0
+        assert done.stderr.startswith("good done in 0 s: ")
+
+
+def test_a_letter_that_a_terminal_lacks_is_spelled_out(csbp_run, files_made, monkeypatch):
+    printed = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, encoding="ascii"))
+    assert csbp_run("good", "--output", "\u00e9").returncode == 0
+    assert printed.getvalue().endswith(b"notebook in \\xe9\n")
+
+
+def test_notebooks_that_cannot_be_written_are_refused_before_a_run_stores_them(
+    project, csbp_run, monkeypatch
+):
+    def refuse(folder, name="output_dir"):
+        if folder == project / "notebooks":
+            raise ValueError(f"{name} = read-only")
+
+    monkeypatch.setattr(run, "writable_folder", refuse)
+    monkeypatch.setattr(run, "run_notebook", None)  # nothing may start
+    assert csbp_run("good", "--store").stderr == "csbp-run: notebooks = read-only\n"
+
+
+@pytest.fixture
+def heard():
+    """Signals are heard, whatever these tests run under."""
+    with signals_heard():
+        yield
+
+
 def test_ctrl_c_is_one_line_and_exit_code_130(csbp_run, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
@@ -340,17 +514,58 @@ def test_ctrl_c_is_one_line_and_exit_code_130(csbp_run, monkeypatch):
     assert done.stderr.lstrip("\n") == line
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(
+    ("number", "code", "how"),
+    [
+        (signal.SIGTERM, 143, "stopped"),
+        (signal.SIGHUP, 129, "stopped"),
+        (signal.SIGINT, 130, "interrupted"),
+    ],
+)
 def test_told_to_stop_is_one_line_and_the_exit_code_of_the_signal(
-    csbp_run, monkeypatch, number, code
+    csbp_run, heard, monkeypatch, number, code, how
 ):
     ended = []
     monkeypatch.setattr(run, "run_notebook", lambda *_: os.kill(os.getpid(), number))
     monkeypatch.setattr(run, "end_children", lambda: ended.append(True))
     done = csbp_run("good")
     assert done.returncode == code
-    assert done.stderr == "csbp-run: stopped; no figure of an unfinished notebook was touched\n"
+    assert done.stderr == f"csbp-run: {how}; no figure of an unfinished notebook was touched\n"
     assert ended == [True]
+
+
+@pytest.mark.parametrize(
+    ("listening", "raised"),
+    [(stopping.stoppable, stopping.Stopped), (contextlib.nullcontext, KeyboardInterrupt)],
+)
+def test_ctrl_c_that_the_others_do_not_get_ends_them_and_starts_no_more(
+    heard, monkeypatch, listening, raised
+):
+    started = []
+    ended = threading.Event()
+
+    def call(command, **_):
+        started.append(command[-1])
+        os.kill(os.getpid(), signal.SIGINT)
+        assert ended.wait(timeout=10)
+        return subprocess.CompletedProcess(command, 143, stdout="", stderr="")
+
+    monkeypatch.setattr(run.subprocess, "run", call)
+    monkeypatch.setattr(run, "end_children", ended.set)
+    with listening(), pytest.raises(raised):
+        run.run_all(["first", "second"], [], jobs=1)
+    assert ended.is_set()
+    assert started == ["first"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a stream that takes nothing")
+def test_of_many_none_fails_because_it_cannot_be_printed(monkeypatch, capsys):
+    done = subprocess.CompletedProcess([], 0, stdout="good done\n", stderr="")
+    monkeypatch.setattr(run.subprocess, "run", lambda *_, **__: done)
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert not run.run_all(["good"], [], jobs=1)
+    assert "good done" in capsys.readouterr().err
 
 
 def test_a_failure_is_told_by_its_first_line():
@@ -388,6 +603,18 @@ def test_a_failure_keeps_the_old_figure_and_the_others_finish(project, csbp_run)
     assert images["good.png"].startswith(PNG)
     failed = project / "runs" / "bad" / "bad.failed.ipynb"
     assert any("on purpose" in traceback for traceback in tracebacks(failed))
+
+
+@pytest.mark.parametrize(
+    ("code", "last", "number"),
+    [("import sys; sys.exit(0)", "pass", 3), ("pass", "raise SystemExit", 4)],
+)
+def test_a_cell_that_ends_the_run_is_no_success(project, csbp_run, code, last, number):
+    write_notebook(project / "notebooks" / "good.ipynb", last=last, code=code)
+    done = csbp_run("good", "-p", "output_dir", "images")
+    assert done.returncode == 1
+    assert f"ValueError: code cell {number} of 4 ended the run; see " in done.stderr
+    assert (project / "runs" / "good" / "good.failed.ipynb").is_file()
 
 
 def test_the_run_after_a_repair_finishes_and_clears_the_failure_away(project, csbp_run):

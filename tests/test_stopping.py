@@ -1,5 +1,8 @@
 """A signal to stop, and what becomes of the processes that were started."""
 
+import asyncio
+import gc
+import logging
 import os
 import signal
 import subprocess
@@ -7,12 +10,22 @@ import sys
 
 import psutil
 import pytest
+from helpers import signals_heard
 
 from csbp_notebooks import stopping
 from csbp_notebooks.stopping import Stopped, end_children, stoppable, undisturbed
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.fixture(autouse=True)
+def heard():
+    """Signals are heard, whatever these tests run under."""
+    with signals_heard():
+        yield
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)]
+)
 def test_a_signal_is_raised_with_its_exit_code(number, code):
     before = signal.getsignal(number)
     with stoppable(), pytest.raises(Stopped) as stopped:
@@ -21,12 +34,29 @@ def test_a_signal_is_raised_with_its_exit_code(number, code):
     assert signal.getsignal(number) == before
 
 
-def test_another_signal_does_not_stop_the_cleaning_up():
+@pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT])
+def test_another_signal_does_not_stop_the_cleaning_up(first):
     with stoppable():
         with pytest.raises(Stopped):
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), first)
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_tasks_that_are_left_behind_are_not_told_about(caplog):
+    logger = logging.getLogger("asyncio")
+    logger.setLevel(logging.NOTSET)
+    with stoppable(), pytest.raises(Stopped):
+        os.kill(os.getpid(), signal.SIGTERM)
+    loop = asyncio.new_event_loop()
+    try:
+        loop.create_future().set_exception(ValueError("nobody asks for it"))
+        gc.collect()
+        assert caplog.records == []
+    finally:
+        loop.close()
+        logger.setLevel(logging.NOTSET)
 
 
 def test_what_was_ignored_stays_ignored():
