@@ -17,6 +17,7 @@ from helpers import (
     batch,
     forward_hooks,
     loss_of,
+    needs_compiler,
     network,
     read_doubled,
     records_kept,
@@ -1226,6 +1227,7 @@ def test_a_compiled_model_anneals_as_the_plain_one(attached_to):
     assert_same(model, compiled(x).var(), known.output.var())
 
 
+@needs_compiler
 @pytest.mark.usefixtures("fresh_compiler")
 def test_the_default_compiler():
     model = network()
@@ -1287,7 +1289,9 @@ def test_an_uncompiled_one_is_refused(follow):
 
 
 @pytest.mark.usefixtures("fresh_compiler")
-@pytest.mark.parametrize("backend", ["eager", "aot_eager", "inductor"])
+@pytest.mark.parametrize(
+    "backend", ["eager", "aot_eager", pytest.param("inductor", marks=needs_compiler)]
+)
 def test_a_compiled_layer_that_overwrites_its_input_is_read_before(backend):
     model = nn.Sequential(nn.Linear(6, 6, dtype=torch.float64), nn.ReLU(inplace=True))
     x = batch()
