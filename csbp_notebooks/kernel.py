@@ -15,13 +15,13 @@ import papermill
 from .files import ROOT
 from .parameters import for_papermill
 from .provenance import PACKAGES, at_start
+from .user_settings import OF_KERNELS, given_up, has_home, is_writable
 
 # What must not reach the kernel: where it is looked for, what it runs first, how figures look.
 DROPPED = ("JUPYTER_PATH", "PYTHONSTARTUP", "MATPLOTLIBRC")
 
-# Folders that are given up where they cannot be written: Matplotlib warns of that in a notebook.
-WRITTEN = ("MPLCONFIGDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")
-IN_HOME = {"XDG_CACHE_HOME": ".cache", "XDG_CONFIG_HOME": ".config"}  # where these are not set
+# Where a program looks if the variable is not set.
+IN_HOME = {"XDG_CACHE_HOME": ".cache", "XDG_CONFIG_HOME": ".config"}
 
 RUN_AT_START = ("sitecustomize", "usercustomize")  # every Python that starts runs these modules
 
@@ -61,14 +61,14 @@ def environment(scratch: Path, name: str) -> Iterator[None]:
     before = dict(os.environ)
     own = scratch / "home"
     own.mkdir(exist_ok=True)
-    for variable in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR"):
+    for variable in OF_KERNELS:
         os.environ[variable] = str(own)
     os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
     os.environ.update(at_start(name))
     os.environ["PYTHONPATH"] = os.pathsep.join(python_path(before.get("PYTHONPATH", "")))
     if not has_home():
         os.environ["HOME"] = str(own)
-    for variable in [*DROPPED, *filter(is_given_up, WRITTEN)]:
+    for variable in [*DROPPED, *given_up()]:
         os.environ.pop(variable, None)
     for variable, folder in IN_HOME.items():
         if variable not in os.environ and cannot_be_used(Path.home() / folder):
@@ -112,26 +112,7 @@ def refuse_shadows() -> None:
             raise ValueError(line)
 
 
-def has_home() -> bool:
-    """Whether the user has a home that can be written."""
-    try:
-        return is_writable(Path.home())
-    except RuntimeError:  # there is none, nor a user of that number
-        return False
-
-
-def is_given_up(variable: str) -> bool:
-    """Whether an environment variable names a folder that cannot be written."""
-    folder = os.environ.get(variable)
-    return folder is not None and not is_writable(folder)
-
-
 def cannot_be_used(folder: Path) -> bool:
     """Whether a folder, or Matplotlib's in it, is there and cannot be written."""
     both = (folder, folder / "matplotlib")
     return any(os.path.exists(path) and not is_writable(path) for path in both)
-
-
-def is_writable(folder: str | Path) -> bool:
-    """Whether a folder is there and can be written."""
-    return os.path.isdir(folder) and os.access(folder, os.W_OK)

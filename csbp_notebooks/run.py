@@ -1,14 +1,13 @@
 """csbp-run: run a cleared copy of a notebook, and replace its figures only when all of it ran."""
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
@@ -22,11 +21,11 @@ from tqdm import tqdm
 from .collection import choose, refuse_stray
 from .files import NOTEBOOKS, ROOT, replace_file, replace_files, writable_folder
 from .kernel import execute, refuse_shadows
+from .owners import claims, refuse_files_of_others
 from .parameters import check_text, parse_parameters
 from .stopping import Stopped, end_children, stoppable, undisturbed
 from .streams import prepare_streams, say
 
-CLAIMS = "CSBP_CLAIMS"  # the environment variable that names the folder of `claim`
 UNTOUCHED = "{}; no figure of an unfinished notebook was touched"
 
 
@@ -97,7 +96,7 @@ def run_notebook(run: Run, store: bool) -> None:
             notebook = execute(copy, parameters, run.name)
             refuse_unfinished(notebook)
             figures = contents_of(made)
-            refuse_files_of_others(run, figures)
+            refuse_files_of_others(run.name, run.figures, figures)
         except Exception as error:  # whatever stops a notebook
             replace_file(failed, copy.read_bytes())
             seconds = time.perf_counter() - start
@@ -144,66 +143,6 @@ def contents_of(made: Path) -> dict[str, bytes]:
             raise ValueError(f"{path.name} in output_dir is {what}: only files are kept")
         contents[path.name] = path.read_bytes()
     return contents
-
-
-def refuse_files_of_others(run: Run, files: Iterable[str]) -> None:
-    """Refuse to write what another notebook has written, of this csbp-run or of an earlier one.
-
-    Args:
-        run: what has run.
-        files: the names of its figures and numbers.
-
-    Raises ValueError, one line.
-    """
-    for file in files:
-        target = run.figures / file
-        owners = {claim(file, run.name), recorded_owner(target)} - {None, run.name}
-        for owner in owners:
-            if (NOTEBOOKS / f"{owner}.ipynb").exists():  # else it has a new name since
-                raise ValueError(
-                    f"{target} is of {owner}: nothing was replaced; "
-                    "take another folder, --output FOLDER, or another name for the file"
-                )
-
-
-def claim(file: str, name: str) -> str | None:
-    """Take the name of a file for a notebook, where several notebooks share a folder.
-
-    Returns the notebook that has it, or None where each has a folder of its own.
-    """
-    claims = os.environ.get(CLAIMS)
-    if claims is None or not Path(claims).is_dir():  # inherited, and its csbp-run has ended
-        return None
-    taken = Path(claims, file)
-    with contextlib.suppress(FileExistsError):
-        # Unlike a file with the name in it, a link is never there without what it says.
-        taken.symlink_to(name)
-    return os.readlink(taken)
-
-
-def recorded_owner(target: Path) -> str | None:
-    """The notebook that a file is of, as the numbers beside it say; None where none do.
-
-    A figure goes with the numbers of its own name, or else with those of the longest name that
-    its own begins with: "loss_why.png" with "loss.json".
-    """
-    if not target.exists():
-        return None
-    beside = sorted(target.parent.glob("*.json"), key=lambda path: len(path.stem), reverse=True)
-    owners = (recorded_notebook(path) for path in beside if begins_with(target.name, path.stem))
-    return next(filter(None, owners), None)
-
-
-def begins_with(name: str, stem: str) -> bool:
-    """Whether a file's name begins with another's, and that one does not end within a word."""
-    return name.startswith(stem) and not name[len(stem) :][:1].isalnum()
-
-
-def recorded_notebook(path: Path) -> str | None:
-    """The notebook that a JSON with numbers says it is of, None for any other file."""
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        return json.loads(path.read_bytes())["provenance"]["notebook"]
-    return None
 
 
 def without_injected_cells(path: Path) -> nbformat.NotebookNode:
@@ -292,17 +231,6 @@ def run_all(names: list[str], options: list[str], jobs: int) -> bool:
     finally:
         pool.shutdown(cancel_futures=True)
     return any(process.result().returncode for process in processes)
-
-
-@contextlib.contextmanager
-def claims() -> Iterator[None]:
-    """Give the processes of this csbp-run a folder for what `claim` takes."""
-    with tempfile.TemporaryDirectory(prefix="csbp-") as folder:
-        os.environ[CLAIMS] = folder
-        try:
-            yield
-        finally:
-            del os.environ[CLAIMS]
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -20,7 +20,7 @@ import pytest
 from helpers import signals_heard
 from papermill.parameterize import parameterize_notebook
 
-from csbp_notebooks import collection, kernel, parameters, run, stopping
+from csbp_notebooks import collection, kernel, owners, parameters, run, stopping
 from csbp_notebooks.files import ROOT
 
 NAME = "02_single_neuron_csbp"
@@ -147,7 +147,7 @@ def project(tmp_path, monkeypatch):
     make_project(tmp_path)
     for module in (run, kernel):
         monkeypatch.setattr(module, "ROOT", tmp_path)
-    for module in (run, collection, parameters):
+    for module in (run, collection, owners, parameters):
         monkeypatch.setattr(module, "NOTEBOOKS", tmp_path / "notebooks")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -446,7 +446,7 @@ STRANGE = Path("/q\"o'\\ \n\u00e9")
 
 
 def test_a_folder_with_any_name_stands_in_the_notebook_as_it_is():
-    scratch = Path("/tmp/csbp-1/good")
+    scratch = Path("/scratch/good")
     output = nbformat.v4.new_output("stream", text=f"in {scratch}: a")
     page = nbformat.v4.new_output("display_data", data={"application/json": [str(scratch / "a")]})
     cells = [
