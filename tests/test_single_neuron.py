@@ -2,18 +2,25 @@
 
 import functools
 import inspect
+import warnings
 
 import numpy as np
 import pytest
 import torch
-from helpers import document_neuron, lif_by_hand
+from helpers import NeuronPath, document_neuron, lif_by_hand
 
-from csbp_core import SingleNeuronRun, train_single_neuron
+from csbp_core import SingleNeuronRun, chaotic_loss, lif_step, train_single_neuron
 
 W_STAR = np.log(0.65 / 0.35) / 2
 Z_C = 1 / (0.65 * 0.35)  # w* loses its stability
 
 torch.set_num_threads(1)
+
+
+@functools.cache
+def bp():
+    """The published BP run."""
+    return train_single_neuron("bp")
 
 
 @functools.cache
@@ -43,7 +50,7 @@ def assert_equal(run, reference):
 
 @pytest.mark.parametrize(("method", "lr"), [("bp", 0.001), ("csbp", 1.0)])
 def test_published_runs_equal_the_documents_way_bit_for_bit(method, lr):
-    run = csbp("float32") if method == "csbp" else train_single_neuron("bp")
+    run = csbp("float32") if method == "csbp" else bp()
     assert run.w.shape == (4000,)
     assert_equal(run, document_neuron(method, 4000, lr=lr))
 
@@ -91,6 +98,81 @@ def test_a_batch_of_15_equals_15_single_neurons_bit_for_bit():
         assert_equal(SingleNeuronRun(*(array[:, i] for array in run)), single)
 
 
+def random_setting(rng):
+    """A neuron that differs from the published one in everything that `document_neuron` fixes."""
+    return {
+        "x": 1.3 * rng.normal(),
+        "target": rng.uniform(-1, 1.5),
+        "time_steps": int(rng.integers(1, 30)),
+        "rate_steps": int(rng.integers(1, 30)),
+        "decay": rng.choice([0.0, 1.0, rng.uniform()]),
+        "v_threshold": rng.uniform(0.1, 3),
+        "gamma": rng.uniform(0.1, 3),
+    }
+
+
+def by_autograd(method, epochs, dtype, arrays, neuron, literal):
+    """The training as autograd takes it through `lif_step`, from w0, b0, lr, z, beta and I0."""
+    tensors = {name: torch.as_tensor(array) for name, array in arrays.items()}
+    w = tensors["w0"].to(dtype).requires_grad_()
+    b = tensors["b0"].to(dtype).requires_grad_()
+    lr = tensors["lr"].to(dtype)
+    z = tensors["z"]
+    x, target = (torch.tensor(neuron[name], dtype=dtype) for name in ("x", "target"))
+    width = {name: neuron[name] for name in ("decay", "v_threshold", "gamma")}
+    records = []
+    for _ in range(epochs):
+        v = spike = count = torch.zeros_like(w)
+        for _ in range(neuron["time_steps"]):
+            v, spike = lif_step(w * x + b, v, spike, **width)
+            count = count + spike
+        bp_loss = loss = (count / neuron["rate_steps"] - target) ** 2
+        if method == "csbp":
+            h = w * x + b
+            settings = {"scale": 1.0, "reduction": "none", "literal": literal}
+            loss = bp_loss + chaotic_loss(h, z, tensors["I0"], **settings)
+        records.append([value.detach().double().numpy().copy() for value in (w, b, bp_loss, loss)])
+        gradients = torch.autograd.grad(loss.sum(), (w, b))
+        with torch.no_grad():
+            for parameter, gradient in zip((w, b), gradients, strict=True):
+                parameter.addcmul_(lr, gradient, value=-1)
+        z = z * tensors["beta"]
+    return NeuronPath(*np.swapaxes(records, 0, 1))
+
+
+@pytest.mark.parametrize("literal", [True, False])
+@pytest.mark.parametrize("method", ["bp", "csbp"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+def test_every_neuron_in_every_type_equals_autograd_bit_for_bit(dtype, method, literal):
+    rng = np.random.default_rng(3)
+    for n in (1, 4, 40):
+        arrays = {name: array[:n] for name, array in random_neurons(40).items()}
+        neuron = random_setting(rng)
+        run = train_single_neuron(method, 15, dtype=dtype, literal=literal, **arrays, **neuron)
+        assert_equal(run, by_autograd(method, 15, dtype, arrays, neuron, literal))
+
+
+def test_numbers_of_numpy_are_as_good_as_numbers_of_pythons():
+    neuron = {"decay": 0.3, "v_threshold": 0.9, "gamma": 1.1, "x": 0.7, "target": 0.1}
+    run = train_single_neuron(epochs=20, **neuron)
+    same = train_single_neuron(
+        epochs=20, **{name: np.float64(value) for name, value in neuron.items()}
+    )
+    assert_equal(same, run)
+
+
+@pytest.mark.parametrize("changed", [{"x": -2e38}, {"gamma": 1e-30}, {"target": 1e30}])
+def test_what_overflows_does_so_in_silence_and_as_in_autograd(changed):
+    arrays = random_neurons(3)
+    neuron = random_setting(np.random.default_rng(5)) | {"decay": 1.0, "time_steps": 4} | changed
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run = train_single_neuron("csbp", 6, **arrays, **neuron)
+    known = by_autograd("csbp", 6, torch.float32, arrays, neuron, literal=True)
+    assert not np.isfinite(known.loss).all()
+    assert_equal(run, known)
+
+
 def test_z_decays_per_neuron():
     arrays = random_neurons(15)
     run = train_single_neuron("csbp", epochs=150, **arrays)
@@ -99,7 +181,7 @@ def test_z_decays_per_neuron():
 
 
 def test_figure_1():
-    run = train_single_neuron("bp")
+    run = bp()
     np.testing.assert_array_equal(run.w, run.b)
     assert run.w[1] == pytest.approx(0.4967456, abs=1e-7)
     assert np.argmax(run.w == run.w[-1]) == 33
