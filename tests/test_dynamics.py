@@ -170,10 +170,11 @@ def test_the_iteration_finds_the_exponents_of_the_logistic_map(monkeypatch, r, e
     def logistic(x, r, _):
         return r * x * (1 - x), r * (1 - 2 * x)
 
-    monkeypatch.setattr(kernels, "step_and_slope", logistic)
+    monkeypatch.setattr(kernels, "chaotic_step", logistic)
     starts = np.linspace(0.11, 0.39, 9)
     iterate = kernels.iterate_exponents.py_func
-    found = iterate(starts, np.full(9, r), None, transient=1000, steps=20000)
+    params = dynamics.Map(bp=False)
+    found = iterate(starts, np.full(9, r), params, transient=1000, steps=20000)
     assert found.mean() == pytest.approx(exponent, abs=tolerance)
 
 

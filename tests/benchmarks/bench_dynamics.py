@@ -2,12 +2,14 @@
 
 `make bench` runs this and writes the table of BENCHMARKS.md. Every way runs once per round, so that
 all of them see the same machine; medians over the rounds. Autograd runs on one torch thread, the
-compiled map on all cores.
+compiled map on all cores, and so does the exp that the last row has for its limit.
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
+import numba
 import numpy as np
 import pytest
 import torch
@@ -47,6 +49,19 @@ def picture():
     dynamics.lyapunov(PICTURE, transient=1000, steps=1000)
 
 
+def exps(w, epochs):
+    out = np.empty_like(w)
+    for _ in range(epochs):
+        np.exp(w, out)
+
+
+def exps_on_all_cores(epochs):
+    threads = numba.get_num_threads()
+    with ThreadPoolExecutor(threads) as pool:
+        for part in np.array_split(Z, threads):
+            pool.submit(exps, part, epochs)
+
+
 WAYS = {
     "the document's way, torch modules": Way(1, 100, lambda: one_by_one(document_neuron, 1, 100)),
     "one at a time": Way(1, 100, lambda: one_by_one(train_single_neuron, 1, 100)),
@@ -59,6 +74,7 @@ WAYS = {
     "map, n = 10^4": Way(10_000, 10_000_000, lambda: orbits(Z, 900, 100)),
     "map, n = 10^6": Way(1_000_000, 20_000_000, lambda: orbits(np.repeat(Z, 100), 15, 5)),
     "picture: 2000 x 2000 and its exponents": Way(2000, 4_000_000, picture),
+    "NumPy's exp alone, n = 10^4": Way(10_000, 10_000_000, lambda: exps_on_all_cores(1000)),
 }
 ORDER = [(turn, name) for turn in range(ROUNDS) for name in WAYS]
 
