@@ -18,23 +18,58 @@ from .surrogate import triangle
 from .torch_private import has_outer_gradient, is_transformed
 
 
+def after_reset(value: Tensor, u: Tensor) -> Tensor:
+    """`value * (1 - k)` with k = [u > 0]: it stays where there is no spike, else it is zero."""
+    if torch.compiler.is_compiling():
+        # To choose is faster than to multiply here. The difference is zero, and nan where the
+        # value is infinite, as the product is.
+        return torch.where(u > 0, value - value, value)
+    # Uncompiled, to choose is a branch for every number, ten times slower, and a comparison makes
+    # bools, to be converted; these make the numbers at once, in the memory of one tensor.
+    is_silent = u.sign().relu_().neg_().add_(1)  # 1 - k
+    return value * is_silent
+
+
+def potentials(x: Tensor, decay: float, v_threshold: float) -> list[Tensor]:
+    """The potential before the reset at every step, T times `[N, *]`, of currents `[T, N, *]`.
+
+    Rounds as `lif_step`, twice: at v * decay and at the sum, since times 1 or 0 is exact.
+    """
+    r = torch.zeros_like(x[0])
+    v_seq = []
+    for x_t in x.unbind(0):
+        v = x_t + decay * r
+        r = after_reset(v, v - v_threshold)
+        v_seq.append(v)
+    return v_seq
+
+
+def fire(v_seq: list[Tensor], v_threshold: float) -> tuple[Tensor, Tensor]:
+    """Spikes `[T, N, *]`, and the potential after the last reset, `[N, *]`, of the potentials."""
+    spikes = [(v - v_threshold > 0).to(v.dtype) for v in v_seq]
+    v = after_reset(v_seq[-1], v_seq[-1] - v_threshold)
+    return torch.stack(spikes), v
+
+
 def forward_kernel(x: Tensor, decay: float, v_threshold: float) -> tuple[Tensor, Tensor, Tensor]:
     """Run currents `[T, N, *]` through the neurons, rounding as `lif_step` does.
 
     Returns the spikes and the potentials before the reset, `[T, N, *]`, and the potential after
     the last reset, `[N, *]`.
     """
-    v = torch.zeros_like(x[0])
-    spike = torch.zeros_like(x[0])
-    v_seq = []
-    spikes = []
-    for x_t in x.unbind(0):  # [N, *]
-        # Times 1 or 0 is exact, so this rounds twice, at v * decay and at the sum, as `lif_step`.
-        v = torch.addcmul(x_t, v * decay, 1 - spike)
-        spike = (v - v_threshold > 0).to(x.dtype)
-        v_seq.append(v)
-        spikes.append(spike)
-    return torch.stack(spikes), torch.stack(v_seq), v * (1 - spike)
+    v_seq = potentials(x, decay, v_threshold)
+    spikes, v = fire(v_seq, v_threshold)
+    return spikes, torch.stack(v_seq), v
+
+
+def forward_kernel_without_v_seq(
+    x: Tensor,
+    decay: float,
+    v_threshold: float,
+) -> tuple[Tensor, None, Tensor]:
+    """The same as `forward_kernel`, for which compiled code writes no potentials to memory."""
+    spikes, v = fire(potentials(x, decay, v_threshold), v_threshold)
+    return spikes, None, v
 
 
 def forward_kernel_in_place(
@@ -59,7 +94,7 @@ def forward_kernel_in_place(
 
 
 def backward_kernel(
-    v_seq: Tensor,
+    v_seq: Tensor | list[Tensor],
     g_spikes: Tensor,
     g_v_seq: Tensor | None,
     g_v: Tensor | None,
@@ -81,7 +116,7 @@ def backward_kernel(
         d_x[t]   = d_v[t]
         d_r[t-1] = decay * d_v[t]
 
-    Spikes and surrogates are made again from `v_seq`, the one tensor that has to be kept.
+    Spikes and surrogates are made again from `v_seq`.
     """
     d_x = []
     d_r = torch.zeros_like(v_seq[0]) if g_v is None else g_v
@@ -90,17 +125,41 @@ def backward_kernel(
         d_k = g_spikes[t]
         if not detach_reset:
             d_k = torch.addcmul(d_k, d_r, v_seq[t], value=-1)
-        d_v = d_r.masked_fill(u > 0, 0)  # d_r * (1 - k) in one operation, without k as numbers
-        u.abs_()  # u itself is not needed any more: the triangle is made in its memory
-        u.neg_()  # -|u|
-        u.add_(gamma)  # gamma - |u|
-        height = u.clamp(min=0)  # max(0, gamma - |u|)
-        d_v = torch.addcmul(d_v, height, d_k, value=1 / gamma**2)
+        d_v = after_reset(d_r, u)
+        height = u.abs_().neg_().add_(gamma).relu_()  # u itself is not needed any more
+        # Not addcmul's `value`: compiled, that stays what it was at the first call.
+        d_v = torch.addcmul(d_v, height.mul_(1 / gamma**2), d_k)
         if g_v_seq is not None:
             d_v.add_(g_v_seq[t])
         d_x.append(d_v)
         d_r = d_v * decay
     return torch.stack(d_x[::-1])
+
+
+def backward_kernel_from_currents(
+    x: Tensor,
+    g_spikes: Tensor,
+    g_v_seq: None,  # nobody sees the potentials
+    g_v: Tensor | None,
+    decay: float,
+    v_threshold: float,
+    gamma: float,
+    detach_reset: bool,
+) -> Tensor:
+    """`backward_kernel` on potentials that are made again, from the currents of the forward pass.
+
+    Compiled, they stay in registers and caches: reading one tensor gives both.
+    """
+    return backward_kernel(
+        potentials(x, decay, v_threshold),
+        g_spikes,
+        g_v_seq,
+        g_v,
+        decay,
+        v_threshold,
+        gamma,
+        detach_reset,
+    )
 
 
 def differentiable_backward_kernel(
@@ -129,7 +188,7 @@ def differentiable_backward_kernel(
         else:
             d_k = torch.addcmul(d_k, d_r, v_seq[t], value=-1)
         height = (gamma - u.abs()).clamp(min=0)
-        d_v = torch.addcmul(d_r * (1 - reset), height, d_k, value=1 / gamma**2)
+        d_v = torch.addcmul(d_r * (1 - reset), height * (1 / gamma**2), d_k)
         if g_v_seq is not None:
             d_v = d_v + g_v_seq[t]
         d_x.append(d_v)
@@ -138,9 +197,10 @@ def differentiable_backward_kernel(
 
 
 class FusedLIF(torch.autograd.Function):
-    """Spikes, `v_seq` and `v` of a whole sequence; keeps `v_seq` alone for the backward pass.
+    """Spikes, `v_seq` and `v` of a whole sequence; keeps one tensor for the backward pass.
 
-    It has no forward mode; `LIF(backend="reference")` has one.
+    That is `v_seq` where `keeps_v_seq` asks for it, else the input, and `v_seq` is None then. It
+    has no forward mode; `LIF(backend="reference")` has one.
     """
 
     @staticmethod
@@ -151,27 +211,30 @@ class FusedLIF(torch.autograd.Function):
         gamma: float,
         detach_reset: bool,
         compiled: bool,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        return run_kernel(
-            forward_kernel,
-            forward_kernel_in_place,
-            compiled,
-            x.detach(),
-            decay,
-            v_threshold,
-        )
+        keeps_v_seq: bool,
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        kernel: Callable = forward_kernel_without_v_seq
+        eager: Callable = forward_kernel_without_v_seq
+        if keeps_v_seq:
+            kernel = forward_kernel
+            eager = forward_kernel_in_place
+        return run_kernel(kernel, eager, compiled, x.detach(), decay, v_threshold)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor, Tensor]) -> None:
-        _, decay, v_threshold, gamma, detach_reset, compiled = inputs
+    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
+        x, decay, v_threshold, gamma, detach_reset, compiled, keeps_v_seq = inputs
         _, v_seq, _ = output
         ctx.decay = decay
         ctx.v_threshold = v_threshold
         ctx.gamma = gamma
         ctx.detach_reset = detach_reset
         ctx.compiled = compiled
+        ctx.keeps_v_seq = keeps_v_seq
         ctx.set_materialize_grads(False)  # an output that nobody uses costs nothing
-        ctx.save_for_backward(v_seq)
+        kept = x
+        if keeps_v_seq:
+            kept = v_seq
+        ctx.save_for_backward(kept)
 
     @staticmethod
     def backward(
@@ -179,30 +242,36 @@ class FusedLIF(torch.autograd.Function):
         g_spikes: Tensor | None,
         g_v_seq: Tensor | None,
         g_v: Tensor | None,
-    ) -> tuple[Tensor, None, None, None, None, None]:
-        (v_seq,) = ctx.saved_tensors
+    ) -> tuple[Tensor, None, None, None, None, None, None]:
+        (kept,) = ctx.saved_tensors
         if g_spikes is None:
-            g_spikes = torch.zeros_like(v_seq)
+            g_spikes = torch.zeros_like(kept)
         gradients = (g_spikes, g_v_seq, g_v)
         settings = (ctx.decay, ctx.v_threshold, ctx.gamma, ctx.detach_reset)
-        if wants_second_derivative(v_seq, *gradients):
-            d_x = differentiable_backward_kernel(v_seq, *gradients, *settings)
+        if wants_second_derivative(kept, *gradients):
+            d_x = differentiable_backward_kernel(potentials_of(ctx, kept), *gradients, *settings)
         else:
+            kernel: Callable = backward_kernel_from_currents
+            if ctx.keeps_v_seq:
+                kernel = backward_kernel
             with torch.no_grad():
                 d_x = run_kernel(
-                    backward_kernel,
-                    backward_kernel,  # uncompiled, too: it has no variant in place
+                    kernel,
+                    kernel,  # uncompiled, too: it has no variant in place
                     ctx.compiled,
-                    v_seq,
+                    kept.detach(),
                     *gradients,
                     *settings,
                 )
-        return d_x, None, None, None, None, None
+        return d_x, None, None, None, None, None, None
 
     @classmethod  # torch calls it as it calls a static method
     def vmap(cls, info: Any, in_dims: tuple, x: Tensor, *settings: Any) -> tuple:  # type: ignore[override]
         x = x.movedim(in_dims[0], 1)  # [T, batch, N, *]: neurons are independent of each other
-        return cls.apply(x, *settings), (1, 1, 0)
+        spikes, v_seq, v = cls.apply(x, *settings)
+        if v_seq is None:
+            return (spikes, None, v), (1, None, 0)
+        return (spikes, v_seq, v), (1, 1, 0)
 
 
 class FusedLIFOutsideCompile(FusedLIF):
@@ -214,6 +283,15 @@ class FusedLIFOutsideCompile(FusedLIF):
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
         raise NotImplementedError('LIF has no forward mode: use LIF(backend="reference")')
+
+
+def potentials_of(ctx: Any, kept: Tensor) -> Tensor:
+    """`v_seq` with its graph: what the layer kept, or what it gives of the input that it kept."""
+    if ctx.keeps_v_seq:
+        return kept
+    settings = (ctx.decay, ctx.v_threshold, ctx.gamma, ctx.detach_reset, ctx.compiled)
+    _, v_seq, _ = FusedLIFOutsideCompile.apply(kept, *settings, True)
+    return v_seq
 
 
 def wants_second_derivative(*tensors: Tensor | None) -> bool:
@@ -250,6 +328,10 @@ def run_kernel(kernel: Callable, eager: Callable, compiled: bool, x: Tensor, *re
         # Part of a compiled model, or a backward pass inside torch.func.grad, under vmap or not.
         return kernel(x, *rest)
     if compiled and x.device.type not in failed_devices:
+        if 0 in x.stride():
+            # One image for every step: compiling the potentials of equal currents takes a time that
+            # doubles and more with each step.
+            x = x.contiguous()
         try:
             return compile_kernel(kernel)(x, *rest)
         except Exception as error:  # whatever a compiler may lack

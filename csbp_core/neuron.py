@@ -72,9 +72,12 @@ class LIF(nn.Module):
         store_v_seq: keep the potential of every step in `v_seq`.
         backend: "reference" is autograd through `lif_step`, bit for bit the published order of
             operations. "eager" and "compiled" give the same spikes with a backward pass of their
-            own (no forward mode; saves only `v_seq`). Compiling takes seconds
-            for each new T, and warns once if no compiler is there; half precision runs "eager".
-            "auto" is "compiled" to train on 2**18 or more numbers, else "eager".
+            own (no forward mode), for which they keep one tensor. "eager" and `store_v_seq` keep
+            `v_seq`; "compiled" alone keeps its input, which costs nothing where a layer before it
+            keeps that, too, and autograd refuses the backward pass if the input was changed in
+            place meanwhile. Compiling takes seconds for each new T, and warns once if no compiler
+            is there; half precision runs "eager". "auto" is "compiled" to train on 2**18 or more
+            numbers, else "eager".
 
     Attributes:
         v: the potential after the reset at the last step, `[N, *]`.
@@ -154,13 +157,15 @@ class LIF(nn.Module):
         v = v * (1 - reset_spike)
         return torch.stack(spikes), torch.stack(v_seq), v
 
-    def _run_fused(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Spikes, `v_seq` and `v` by kernels over the whole sequence, compiled or not."""
+    def _run_fused(self, x: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Spikes, `v_seq` if kept, and `v` by kernels over the whole sequence, compiled or not."""
         is_large_training = x.requires_grad and x.numel() >= COMPILE_FROM
         wanted = self.backend == "compiled" or (self.backend == "auto" and is_large_training)
         # Compiled code keeps half precision in float32 between operations: other spikes than those
         # of `lif_step`, which rounds after each.
         compiled = wanted and x.dtype in (torch.float32, torch.float64)
+        # Uncompiled, making the potentials again takes longer than keeping them.
+        keeps_v_seq = self.store_v_seq or not compiled
         is_compiling = torch.compiler.is_compiling()
         function = FusedLIF if is_compiling else FusedLIFOutsideCompile
         return function.apply(
@@ -170,6 +175,7 @@ class LIF(nn.Module):
             self.gamma,
             self.detach_reset,
             compiled,
+            keeps_v_seq,
         )
 
     def __getstate__(self) -> dict:

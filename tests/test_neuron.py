@@ -11,14 +11,14 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
-from helpers import lif_by_hand, needs_compiler
+from helpers import lif_by_hand, needs_compiler, storages_kept
 from hypothesis import given, strategies as st
 from spikingjelly.activation_based import neuron as spikingjelly, surrogate
 from torch import Tensor, nn
 from torch.func import grad, jacrev, vmap
 from torch.utils.checkpoint import checkpoint
 
-from csbp_core import LIF, lif_kernels, lif_step
+from csbp_core import LIF, ChaoticLoss, lif_kernels, lif_step
 
 every_dtype = pytest.mark.parametrize(
     "dtype",
@@ -199,6 +199,7 @@ def test_no_spike_at_threshold_exactly():
 
 
 every_backend = pytest.mark.parametrize("backend", ["reference", "eager", "compiled"])
+every_fused_backend = pytest.mark.parametrize("backend", ["eager", "compiled", "auto"])
 
 
 @every_backend
@@ -384,19 +385,154 @@ def test_equals_spikingjelly(backend, detach_reset):
     torch.testing.assert_close(ours.gradient, known.gradient)
 
 
+@pytest.mark.parametrize("store_v_seq", [False, True])
 @pytest.mark.parametrize("backend", ["eager", "compiled"])
-def test_one_tensor_is_kept_for_the_backward_pass(backend):
-    kept = {}
-
-    def pack(tensor):
-        storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
+def test_one_tensor_is_kept_for_the_backward_pass(backend, store_v_seq):
     x = torch.randn(6, 50, requires_grad=True)
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        LIF(backend=backend)(x)
+    lif = LIF(backend=backend, store_v_seq=store_v_seq)
+    kept = storages_kept(lambda: lif(x))
     assert sum(kept.values()) == x.nbytes
+    if store_v_seq:
+        assert set(kept) == {lif.v_seq.data_ptr()}
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    "view",
+    [lambda h: h, lambda h: h.unflatten(0, (6, 2)), lambda h: h[0].expand(6, 50)],
+    ids=["itself", "unflatten", "expand"],
+)
+def test_compiled_backend_keeps_what_the_layer_before_gave_and_no_more(view):
+    h = torch.randn(12, 50, requires_grad=True).exp()  # exp keeps its result
+    kept = storages_kept(lambda: LIF(backend="compiled")(view(h)))
+    assert set(kept) == {h.untyped_storage().data_ptr()}
+
+
+def in_steps(h):
+    """[T * N, *] -> [T, N, *]."""
+    return h.unflatten(0, (3, 4))
+
+
+def kept_with_csbp(layer, between, x, backend="compiled"):
+    """What is kept from a layer to its neurons, without CSBP and with it on the layer's output.
+
+    Of CSBP the first call, which is measured, and the second, which is not.
+    """
+    neurons = LIF(backend=backend)
+    without = storages_kept(lambda: neurons(between(layer(x))))
+    chaos = ChaoticLoss(10.0).attach(layer, layer)
+    calls = [storages_kept(lambda: (neurons(between(layer(x))), chaos())) for _ in range(2)]
+    return without, *calls
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    "view",
+    [in_steps, lambda h: h.view(3, 4, *h.shape[1:]), lambda h: h.expand(3, *h.shape)],
+    ids=["unflatten", "view", "expand"],
+)
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [(lambda: nn.Linear(5, 8), (12, 5)), (lambda: nn.Conv2d(3, 8, 3), (12, 3, 5, 5))],
+    ids=["linear", "convolution"],
+)
+def test_a_chaotic_loss_and_the_neurons_after_it_keep_one_tensor_together(make, shape, view):
+    layer = make()
+    x = torch.randn(shape)
+    of_layer = storages_kept(lambda: layer(x))
+    for kept in kept_with_csbp(layer, view, x):
+        shared = [size for address, size in kept.items() if address not in of_layer]
+        assert shared == [layer(x).nbytes]
+
+
+@needs_compiler
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_where_a_batch_norm_keeps_h_csbp_adds_nothing(memory_format, autocast):
+    conv = nn.Conv2d(3, 8, 3).to(memory_format=memory_format)
+    norm = nn.BatchNorm2d(8)
+    x = torch.randn(12, 3, 5, 5).to(memory_format=memory_format)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        without, *calls = kept_with_csbp(conv, lambda h: in_steps(norm(h)), x)
+    for kept in calls:
+        assert sum(kept.values()) == sum(without.values())
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("between", "backend", "autocast"),
+    [
+        pytest.param(lambda h: in_steps(h.relu()), "compiled", False, id="relu keeps its result"),
+        pytest.param(
+            lambda h: in_steps(h.contiguous()), "compiled", False, id="a copy of channels last"
+        ),
+        pytest.param(in_steps, "eager", False, id="eager neurons keep potentials"),
+        pytest.param(in_steps, "compiled", True, id="and so do all under autocast"),
+    ],
+)
+def test_where_something_else_than_h_is_kept_csbp_adds_h(between, backend, autocast):
+    conv = nn.Conv2d(3, 8, 3).to(memory_format=torch.channels_last)
+    x = torch.randn(12, 3, 5, 5).to(memory_format=torch.channels_last)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        h = conv(x)
+        without, *calls = kept_with_csbp(conv, between, x, backend)
+    for kept in calls:
+        assert sum(kept.values()) - sum(without.values()) == h.nbytes
+
+
+@every_fused_backend
+def test_nothing_is_kept_where_nothing_is_trained(backend):
+    assert not storages_kept(lambda: LIF(backend=backend)(torch.randn(6, 50)))
+
+
+@needs_compiler
+def test_compiled_backend_refuses_an_input_that_was_changed_in_place():
+    h = torch.randn(6, 50, requires_grad=True)
+    x = h * 2
+    spikes = LIF(backend="compiled")(x)
+    x.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        spikes.sum().backward()
+
+
+@needs_compiler
+@pytest.mark.usefixtures("fresh_compiler")  # or one of the two runs uncompiled, past torch's limit
+@pytest.mark.parametrize("detach_reset", [False, True])
+def test_potentials_made_again_give_the_gradient_of_those_kept(detach_reset):
+    """Bit for bit: a potential that rounds otherwise, or another spike, would show."""
+    x, grad_spikes = torch.randn(2, 4, 2**16)
+
+    def run(store_v_seq):
+        lif = LIF(0.6, 0.9, 1.2, detach_reset, store_v_seq, backend="compiled")
+        currents = x.clone().requires_grad_()
+        spikes = lif(currents)
+        (gradient,) = torch.autograd.grad((spikes, lif.v), currents, (grad_spikes, x[0]))
+        return spikes, gradient
+
+    spikes, gradient = run(store_v_seq=False)
+    spikes_kept, gradient_kept = run(store_v_seq=True)
+    assert torch.equal(spikes, spikes_kept)
+    assert torch.equal(gradient, gradient_kept)
+
+
+@needs_compiler
+@pytest.mark.usefixtures("fresh_compiler")
+def test_layers_of_different_widths_share_a_compiled_kernel():
+    x, weights = random_run(3, (2, 5))
+    for gamma in (1.2, 1.0, 0.7):
+        ours = run_layer(LIF(gamma=gamma, store_v_seq=True, backend="compiled"), x, weights)
+        known = run_layer(LIF(gamma=gamma, store_v_seq=True, backend="reference"), x, weights)
+        torch.testing.assert_close(ours.gradient, known.gradient)
+
+
+@every_backend
+def test_after_an_infinite_current_the_potential_is_nan_as_in_a_step(backend):
+    x = torch.full((3, 2), 0.75)
+    x[0, 0] = math.inf
+    lif = LIF(backend=backend)
+    assert lif(x).tolist() == [[1, 0], [0, 1], [0, 0]]
+    assert lif.v[0].isnan()
+    assert lif.v[1] == 0.75
 
 
 # Second derivatives: those of autograd through `lif_step`
@@ -408,7 +544,6 @@ LOSSES = {
     "all potentials": lambda lif, spikes: (lif.v_seq**2).sum(),
     "all": lambda lif, spikes: spikes.sum() * lif.v.sum() + lif.v_seq.sum() ** 2,
 }
-every_fused_backend = pytest.mark.parametrize("backend", ["eager", "compiled", "auto"])
 
 
 def some_currents():
