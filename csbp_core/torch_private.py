@@ -141,3 +141,11 @@ def convolve(layer: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tens
     The public forward takes the layer's own parameters, and runs its hooks.
     """
     return layer._conv_forward(x, weight, bias)
+
+
+def softplus_backward(gradient: Tensor, x: Tensor, beta: float, threshold: float) -> Tensor:
+    """The gradient at x of `softplus(x, beta, threshold)`, from the gradient at its result.
+
+    By public names, gradient * sigmoid(beta * x), it takes three passes over memory, not one.
+    """
+    return torch.ops.aten.softplus_backward.default(gradient, x, beta, threshold)

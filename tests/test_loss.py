@@ -6,10 +6,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from helpers import storages_kept
 from hypothesis import given, strategies as st
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from csbp_core import chaotic_loss
+from csbp_core.loss import Law, Term, total_chaotic_loss
 
 TOLERANCE = {
     torch.float64: 1e-14,
@@ -148,7 +150,10 @@ def test_arrays_of_z_and_i0_broadcast_and_are_cast_last(literal):
     z = torch.tensor([1.0, 2.0, 3.0, 10.0], dtype=torch.float64)
     I0 = torch.tensor([0.2, 0.65, 0.7, 0.9], dtype=torch.float64)
     together = chaotic_loss(h, z, I0, reduction="none", literal=literal)
-    alone = [chaotic_loss(h[i], z[i].item(), I0[i].item(), literal=literal) for i in range(4)]
+    alone = [
+        chaotic_loss(h[i], z[i].item(), I0[i].item(), reduction="none", literal=literal)
+        for i in range(4)
+    ]
     assert together.dtype == torch.float32
     assert together.tolist() == torch.stack(alone).tolist()
 
@@ -227,6 +232,78 @@ def test_defaults_are_the_documented_ones():
         "reduction": "mean",
         "literal": False,
     }
+
+
+# What is kept for the backward pass
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("I0", [0.3, 0.65])
+def test_h_itself_is_all_that_is_kept(I0, reduction):
+    h = torch.randn(50, requires_grad=True)
+    storages = storages_kept(lambda: chaotic_loss(h, 2.0, I0, reduction=reduction))
+    assert storages == {h.data_ptr(): h.nbytes}
+
+
+# Several tensors at once, as in ChaoticLoss
+
+CLAMP = (-10.0, 9.9)
+
+
+def some_terms(dtypes):
+    generator = torch.Generator().manual_seed(0)
+    all_h = [
+        (20 * torch.randn(4, 3, generator=generator)).to(dtype).requires_grad_() for dtype in dtypes
+    ]
+    return [Term(h, z) for h, z in zip(all_h, (2.0, 0.3), strict=True)]
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("clamp", [None, CLAMP])
+def test_of_several_tensors_they_themselves_are_all_that_is_kept(dtype, clamp):
+    terms = some_terms([dtype, dtype])
+    storages = storages_kept(lambda: total_chaotic_loss(terms, Law(0.65, 10.0, clamp)))
+    assert storages == {term.h.data_ptr(): term.h.nbytes for term in terms}
+
+
+@pytest.mark.parametrize("dtypes", [(torch.float64, torch.float32), (torch.bfloat16,) * 2])
+@pytest.mark.parametrize("clamp", [None, CLAMP])
+@pytest.mark.parametrize("I0", [0.3, 0.65])
+def test_a_total_and_its_gradients_are_those_of_the_losses_one_by_one(I0, clamp, dtypes):
+    terms = some_terms(dtypes)
+    all_h = [term.h for term in terms]
+    total = total_chaotic_loss(terms, Law(I0, 10.0, clamp))
+    clamped = all_h if clamp is None else [h.clamp(*clamp) for h in all_h]
+    losses = [
+        chaotic_loss(h, term.z, I0, reduction="sum").to(total)
+        for h, term in zip(clamped, terms, strict=True)
+    ]
+    torch.testing.assert_close(total, sum(losses))
+    assert total.dtype == losses[0].dtype
+    gradients = torch.autograd.grad(total, all_h)
+    torch.testing.assert_close(gradients, torch.autograd.grad(sum(losses), all_h))
+
+
+@pytest.mark.parametrize("clamp", [None, CLAMP])
+def test_a_total_has_derivatives_of_every_kind(clamp):
+    terms = some_terms([torch.float64, torch.float64])
+
+    def total(*all_h):
+        return total_chaotic_loss(
+            [Term(h, term.z) for h, term in zip(all_h, terms, strict=True)], Law(0.65, 10.0, clamp)
+        )
+
+    all_h = tuple(term.h for term in terms)
+    assert torch.autograd.gradcheck(total, all_h, check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(total, all_h)
+
+
+@pytest.mark.parametrize("z", [torch.tensor(2.0), torch.tensor([2.0])])
+def test_an_I0_of_one_half_has_its_gradient(z):
+    h = torch.linspace(-5, 5, 5, dtype=torch.float64)
+    I0 = torch.full((5,), 0.5, dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(chaotic_loss(h, z, I0, reduction="sum"), I0)
+    torch.testing.assert_close(gradient, -2 * h / 10)
 
 
 # Bad input

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..checks import check, check_choice
-from ..loss import stable_chaotic_loss
+from ..loss import Law, Term, total_chaotic_loss
 from ..torch_private import hooks_of, is_transformed
 from .annealing import Annealing
 from .hooks import LayerHook, Record, Taken, hook_for
@@ -272,20 +272,15 @@ class ChaoticLoss:
         is_measured = self._calls % MEASURE_EVERY == 0
         # all layers forget their records, even if one of them is refused
         all_taken = [layer.take() for layer in self._layers]
-        losses = []
-        for layer, taken in zip(self._layers, all_taken, strict=True):
-            if taken.problem:
-                raise ValueError(taken.problem)
-            if taken.records:
-                losses.append(self._loss_of(layer, taken.records, is_measured))
-        if not losses:
+        terms = self._terms(all_taken, is_measured)
+        if not terms:
             if any(taken.is_evaluation for taken in all_taken):
                 self._warn_of_evaluation()
             # so that a backward pass through it alone is one, too
             return torch.zeros((), requires_grad=torch.is_grad_enabled())
         if _have_elements(all_taken):  # or else a measurement would fall on a call without any
             self._calls += 1
-        return _sum_of(losses)
+        return total_chaotic_loss(terms, Law(self._I0, self._scale, self._clamp))
 
     def critical_z(
         self,
@@ -482,48 +477,44 @@ class ChaoticLoss:
             stacklevel=3,
         )
 
-    def _loss_of(self, layer: LayerHook, records: list[Record], is_measured: bool) -> Tensor:
-        """The chaotic loss of one layer, on all that it gave."""
+    def _terms(self, all_taken: list[Taken], is_measured: bool) -> list[Term]:
+        """What the loss adds up; refuses what could not be trained on."""
+        terms: list[Term] = []
+        for layer, taken in zip(self._layers, all_taken, strict=True):
+            if taken.problem:
+                raise ValueError(taken.problem)
+            if taken.records:
+                terms += self._terms_of(layer, taken.records, is_measured)
+        return terms
+
+    def _terms_of(
+        self,
+        layer: LayerHook,
+        records: list[Record],
+        is_measured: bool,
+    ) -> list[Term]:
+        """What the loss adds up of one layer, a term for each of its runs."""
         z = self.z_at(self._steps, layer.z_start)
+        all_h = [record.h for record in records]
+        elements = sum(h.numel() for h in all_h)
+        is_wanted = is_measured or _comes_uncompiled(layer, records)
+        if is_wanted and elements > 0 and not any(map(is_transformed, all_h)):
+            all_h = self._measured(layer, records, z)
+        if self._reduction == "mean" and elements > 0:  # of an empty batch even a sum is 0
+            z /= elements
+        return [Term(h, z) for h in all_h]
+
+    def _measured(self, layer: LayerHook, records: list[Record], z: float) -> list[Tensor]:
+        """Measure a layer, and return the h that its loss is taken of."""
         filled = [record for record in records if record.h.numel() > 0]
-        if not filled:
-            return _zero_of(records)
-        h_parts = [record.h for record in filled]
-        is_wanted = is_measured or _comes_uncompiled(layer, filled)
-        if is_wanted and not any(map(is_transformed, h_parts)):
-            layer.measurement = Measurement(filled, self._steps, z)
-            h_parts = [
-                layer.measurement.watch(record, self._scale, self._clamp) for record in filled
-            ]
-        h = _joined(h_parts)
-        if self._clamp is not None:
-            h = h.clamp(*self._clamp)
-        return stable_chaotic_loss(h, z, self._I0, self._scale, self._reduction)
+        measurement = Measurement(filled, self._steps, z)
+        layer.measurement = measurement
+        return [measurement.watch(record, self._scale, self._clamp) for record in filled]
 
 
 def _have_elements(all_taken: list[Taken]) -> bool:
     """Whether anything was recorded that a loss can be taken of."""
     return any(record.h.numel() > 0 for taken in all_taken for record in taken.records)
-
-
-def _joined(h_parts: list[Tensor]) -> Tensor:
-    """All elements that a layer gave, in one tensor; a single one as it is."""
-    if len(h_parts) == 1:
-        return h_parts[0]
-    return torch.cat([part.flatten() for part in h_parts])
-
-
-def _zero_of(records: list[Record]) -> Tensor:
-    """The loss of an empty batch: zero, with a gradient of zeros."""
-    nothing = torch.cat([record.h.flatten() for record in records])
-    return nothing.sum(dtype=torch.promote_types(nothing.dtype, torch.float32))
-
-
-def _sum_of(losses: list[Tensor]) -> Tensor:
-    total = losses[0]
-    for loss in losses[1:]:
-        total = total + loss.to(losses[0])  # layers may lie on several devices
-    return total
 
 
 def _comes_uncompiled(layer: LayerHook, records: list[Record]) -> bool:

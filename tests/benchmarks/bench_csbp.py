@@ -1,16 +1,19 @@
 """What CSBP adds to a step of training: by `ChaoticLoss`, and the authors' way.
 
-`make bench` runs this and writes the table of BENCHMARKS.md. Three copies of a network, one for
-each way, take two steps per round, in a new order each time; the second counts. What is added is
-the median over the rounds of the difference to the plain step.
+`make bench` runs this and writes the table of BENCHMARKS.md. Copies of a network, one for each way,
+take two steps per round, in a new order each time; the second counts. What is added is the median
+over the rounds of the difference to the plain step.
 """
 
 import copy
 import random
+from collections.abc import Callable
 from functools import cache
+from typing import NamedTuple
 
 import pytest
 import torch
+from helpers import storages_kept
 from torch import nn
 from torch.nn import functional as F
 
@@ -18,7 +21,7 @@ from csbp_core import LIF, ChaoticLoss
 
 Z, I0, SCALE = 10.0, 0.65, 10.0
 CLAMP = (-10.0, 9.9)  # the authors' training code gives h outside no gradient
-WAYS = ("BP", "ours", "authors")
+WAYS = ("BP", "ours", "measured", "authors")  # "measured" is ours where every call is measured
 ROUNDS = {"digits": 41, "VGG": 11}
 
 
@@ -76,39 +79,51 @@ def authors(inner):
     return loss
 
 
+def training_step(way, model, x, y):
+    """A step of training by this way, to be called."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    chaos = None
+    if way in ("ours", "measured"):
+        chaos = ChaoticLoss(Z).attach(model, model.read)
+
+    def run():
+        output, inner = model(x)
+        loss = F.cross_entropy(output, y)
+        if chaos:
+            loss = loss + chaos()
+        elif way == "authors":
+            loss = loss + authors(inner)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if chaos:
+            chaos.step()
+        return loss
+
+    return run
+
+
+class Copies(NamedTuple):
+    """A network's copies, compiled and checked."""
+
+    steps: dict[str, Callable]  # [way]
+    kept: dict[str, float]  # [way], memory kept for the backward pass, over that of all h
+
+
 @cache
-def steps(network, backend):
-    """A training step for each way, compiled and checked."""
+def copies(network, backend):
+    """A training step for each way, and what it keeps."""
     torch.manual_seed(0)
     start, x = NETWORKS[network](lambda: LIF(backend=backend))
     y = torch.randint(10, x.shape[1:2])
-
-    def step(way):
-        model = copy.deepcopy(start)
-        optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
-        chaos = ChaoticLoss(Z).attach(model, model.read) if way == "ours" else None
-
-        def run():
-            output, inner = model(x)
-            loss = F.cross_entropy(output, y)
-            if way == "ours":
-                loss = loss + chaos()
-            elif way == "authors":
-                loss = loss + authors(inner)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            if chaos:
-                chaos.step()
-            return loss
-
-        return run
-
-    made = {way: step(way) for way in WAYS}
+    steps = {way: training_step(way, copy.deepcopy(start), x, y) for way in WAYS}
     for _ in range(2):
-        losses = {way: run() for way, run in made.items()}
+        losses = {way: run() for way, run in steps.items()}
     torch.testing.assert_close(losses["ours"], losses["authors"])
-    return made
+    _, all_h = start(x)
+    bytes_of_h = sum(h.nbytes for h in all_h)
+    kept = {way: sum(storages_kept(run).values()) / bytes_of_h for way, run in steps.items()}
+    return Copies(steps, kept)
 
 
 ORDER = [
@@ -121,7 +136,12 @@ ORDER = [
 
 
 @pytest.mark.parametrize(("network", "backend", "turn", "way"), ORDER)
-def test_speed(benchmark, network, backend, turn, way):
+def test_speed(benchmark, monkeypatch, network, backend, turn, way):
     torch.set_num_threads(2)
-    benchmark.extra_info.update(name=way, setting=f"{network}, `{backend}` LIF")
-    benchmark.pedantic(steps(network, backend)[way], rounds=1, warmup_rounds=1)
+    setting = f"{network}, `{backend}` LIF"
+    ready = copies(network, backend)
+    benchmark.extra_info.update(name=way, setting=setting)
+    benchmark.extra_info[f"kept, {setting}"] = ready.kept[way]
+    if way == "measured":
+        monkeypatch.setattr("csbp_core.plugin.chaotic_loss.MEASURE_EVERY", 1)
+    benchmark.pedantic(ready.steps[way], rounds=1, warmup_rounds=1)
