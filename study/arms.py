@@ -24,7 +24,7 @@ from torch import Tensor
 from csbp_core import chaotic_loss
 from csbp_core.checks import check
 
-from .networks import LayerOutput, per_network
+from .networks import LayerOutput, mean_per_network, per_network
 
 I0 = 0.65
 SCALE = 10.0
@@ -58,15 +58,19 @@ class Candidate(NamedTuple):
 
 
 def chaos_on_current(layer: LayerOutput, z: Tensor) -> Tensor:
-    """The chaotic loss of the neurons' currents."""
-    h = layer.current  # [S, T, N, *]
-    return chaotic_loss(h, per_network(z, h), I0, SCALE, reduction="none")
+    """The chaotic loss of the neurons' currents, a mean per network."""
+    return chaos_of_each(layer.current, z)
 
 
 def chaos_on_membrane(layer: LayerOutput, z: Tensor) -> Tensor:
-    """The chaotic loss of the membrane potentials after the last reset."""
-    v = layer.potential  # [S, N, *]
-    return chaotic_loss(v, per_network(z, v), I0, SCALE, reduction="none")
+    """The chaotic loss of the membrane potentials after the last reset, a mean per network."""
+    return chaos_of_each(layer.potential, z)
+
+
+def chaos_of_each(h: Tensor, z: Tensor) -> Tensor:
+    """The mean chaotic loss of each network's part of h `[S, *]`, `[S]`."""
+    # Under vmap it is a mean, which takes fewer passes over h than its elements would.
+    return torch.vmap(functools.partial(chaotic_loss, I0=I0, scale=SCALE))(h, z)
 
 
 def quadratic(layer: LayerOutput, z: Tensor) -> Tensor:
@@ -146,7 +150,8 @@ class Arm:
         pull: what it adds to the loss, of S networks at once: (layer, z) -> tensor, whose mean over
             each hidden layer is added. z is `[S]` and float64; the tensor has the dtype and shape
             of what is pulled, `[S, T, N, *]` for currents (`[S, 1, N, *]` in the first layer of a
-            static input), `[S, N, *]` for potentials or a mean over time. None adds nothing.
+            static input), `[S, N, *]` for potentials or a mean over time; or it is that mean
+            already, `[S]`. None adds nothing.
         replace_gradient: what the optimizer gets in place of the gradient of `pull`:
             (gradients, seeds, step) -> gradients. None is that gradient itself.
         needs: the arms whose cells must be there first.
@@ -191,7 +196,7 @@ class Arm:
         """
         if self.pull is None:
             return torch.zeros(len(z))
-        means = [self.pull(layer, z).flatten(1).mean(1) for layer in layers]  # [S] each
+        means = [mean_per_network(self.pull(layer, z)) for layer in layers]
         return torch.stack(means).sum(0)
 
     def check_needs(self, cells: Cells, task: str) -> None:

@@ -1,8 +1,8 @@
 """The training of many networks at once, by one training method (an *arm*, see `arms.py`).
 
-PyTorch's `vmap` runs S networks of one shape as one, so a step of 32 networks takes little longer
-than a step of a few. Everything that differs between them has a first dimension S: parameters,
-batches, learning rates, strengths of the added loss.
+S networks of one shape run as one, in products of S matrices at a time: a step of many small
+networks takes much less than as many steps. Everything that differs between them has a first
+dimension S: parameters, batches, learning rates, strengths of the added loss.
 """
 
 from __future__ import annotations
@@ -12,14 +12,13 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
 from torch.nn import functional as F
 
 from csbp_core import critical_z, largest_eigenvalue
 from csbp_core.checks import check, check_choice
 
 from .arms import ARMS, I0, SCALE
-from .networks import Net, NetOutput, per_network
+from .networks import Net, NetOutput, mean_per_network, per_network, run_together
 from .tasks import TASKS, Task, new_net
 
 # What is needed to use `Training` can be imported from here with it.
@@ -27,7 +26,7 @@ __all__ = ["ARMS", "MOMENTUM", "TASKS", "Task", "Training", "new_net"]
 
 MOMENTUM = 0.9
 ANNEALING = 100  # z ends at a hundredth of the chosen z
-NETWORKS_AT_ONCE = 8  # tested in one go, to save memory
+NETWORKS_AT_ONCE = 8  # that are tested in one go, to save memory
 
 
 @functools.cache
@@ -131,8 +130,9 @@ class Training:
         self.steps = samples // task.batch  # per epoch, without an incomplete last batch
         orders = [sample_order(seed, samples, self.epochs) for seed in self.seeds]
         self.order = torch.stack(orders)  # [S, epochs, samples]
-        # A shell: `forward` calls it with the parameters of a network, its own are never used. They
-        # do advance torch's global random state, and what notebook 07 draws later depends on that.
+        # A shell: `forward` runs it with the parameters of all networks, its own are never used.
+        # They do advance torch's global random state, and what notebook 07 draws later depends on
+        # that.
         self.net = task.net()
         self.names = [name for name, _ in self.net.named_parameters()]
         self.z, self.beta = self._annealing(self._one_per_network(z))
@@ -165,8 +165,8 @@ class Training:
         """
         weights = [weight.detach().requires_grad_() for weight in weights]
         x, y = self.batch(n)
-        logits, layers = torch.vmap(self.forward)(weights, x)  # [S, N, classes], layers of [S, *]
-        errors = F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="sum")
+        logits, layers = self.forward(weights, x)
+        errors = F.cross_entropy(logits.mT, y, reduction="sum")  # it wants [S, classes, N]
         task_loss = errors / self.task.batch  # for each network a mean, and their sum
         epoch = n // self.steps  # z is the same in all steps of an epoch
         added_loss = self.arm.added_loss(layers, self.z * self.beta**epoch).sum()
@@ -186,9 +186,9 @@ class Training:
         return self.data.x_train[rows], self.data.y_train[rows]
 
     def forward(self, weights: Sequence[Tensor], x: Tensor) -> NetOutput:
-        """What one network gives for x `[N, *]` or `[N, T, *]`; its weights in order of `names`."""
-        parameters = dict(zip(self.names, weights, strict=True))
-        return functional_call(self.net, parameters, (self.net.time_first(x),))
+        """What all networks give for x `[S, N, *]` or `[S, N, T, *]`, with these weights."""
+        in_time = x if self.net.static else x.movedim(2, 0)  # [T, S, N, *]
+        return run_together(self.net, weights, in_time)
 
     def train(self, epochs: int | None = None) -> tuple[list[Tensor], Tensor]:
         """Train from the start.
@@ -233,22 +233,28 @@ class Training:
           layers, a small one counting as much as a large one.
         """
 
-        def measure(*weights: Tensor) -> dict[str, Tensor]:  # of one network
-            logits, layers = self.forward(weights, x)
-            rates = torch.cat([layer.spikes.mean((0, 1)).flatten() for layer in layers])
-            s = torch.stack([torch.sigmoid(layer.current / SCALE).mean() for layer in layers])
-            return {
-                "accuracy": (logits.argmax(1) == y).double().mean(),
-                "dead": (rates == 0).double().mean(),
-                "rate": rates.mean(),
-                "mean_s": s.mean(),
-            }
-
         weights = state[: len(self.names)]
-        measured = torch.vmap(measure, chunk_size=NETWORKS_AT_ONCE)(*weights)
+        parts = []
+        for some in zip(*(weight.split(NETWORKS_AT_ONCE) for weight in weights), strict=True):
+            parts.append(self._measure(some, x, y))
+        measured = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         if self.task.solve:
             measured["accuracy"] = (measured["accuracy"] == 1).double()
         return measured
+
+    def _measure(self, weights: Sequence[Tensor], x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        """What `evaluate` returns, of the networks with these weights; accuracy always a share."""
+        same_for_all = x.expand(len(weights[0]), *x.shape)  # [S, n, *]
+        logits, layers = self.forward(weights, same_for_all)
+        rates = [layer.spikes.mean((1, 2)).flatten(1) for layer in layers]  # [S, neurons] each
+        rate = torch.cat(rates, dim=1)
+        s = [mean_per_network(torch.sigmoid(layer.current / SCALE)) for layer in layers]
+        return {
+            "accuracy": (logits.argmax(2) == y).double().mean(1),
+            "dead": (rate == 0).double().mean(1),
+            "rate": rate.mean(1),
+            "mean_s": torch.stack(s).mean(0),
+        }
 
     def critical(self) -> Tensor:
         """The smallest critical z of each network's layers, at its start and first batch, `[S]`."""

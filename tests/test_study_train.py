@@ -113,7 +113,7 @@ def test_the_networks_of_the_tasks(name, sizes, steps, gain, batch):
     run = Training(TASKS[name], "bp", range(30), 0.1)
     weights = run.start()[: len(run.names)]
     x, _ = run.batch(0)
-    _, layers = torch.vmap(run.forward)(weights, x)
+    _, layers = run.forward(weights, x)
     spikes = [layer.spikes.flatten(3) for layer in layers]  # [S, T, N, neurons]
     assert [part.shape for part in spikes] == [(30, steps, batch, n) for n in sizes[1:-1]]
     assert weights[-1].shape == (30, sizes[-1])
@@ -148,7 +148,7 @@ def test_without_a_number_of_steps_inputs_have_a_time_dimension():
     assert Net([nn.Linear(2, 4)], nn.Linear(4, 2)).static == 0
 
 
-def test_neurons_run_in_a_way_that_vmap_sees_through():
+def test_neurons_run_uncompiled_which_no_short_training_would_make_up_for():
     assert [neurons.backend for neurons in dense((2, 4, 4, 2)).neurons] == ["eager", "eager"]
 
 

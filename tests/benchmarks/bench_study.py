@@ -17,15 +17,15 @@ from study.train import MOMENTUM, Training
 
 WAYS = ("separate", "vectorised")
 NETWORKS = 32
-ROUNDS = 41
+ROUNDS = 21
 LR = 0.1
 Z = 5.0
 
 
 @cache
-def steps():
+def steps(task):
     """A step of all networks for each way, checked against each other."""
-    run = Training(TASKS["digits_1"], "csbp", range(NETWORKS), LR, Z)
+    run = Training(TASKS[task], "csbp", range(NETWORKS), LR, Z)
     xs, ys = run.batch(0)
     nets = [new_net(run.task, seed) for seed in range(NETWORKS)]
     optimizers = [torch.optim.SGD(net.parameters(), lr=LR, momentum=MOMENTUM) for net in nets]
@@ -33,7 +33,7 @@ def steps():
 
     def separate():
         for net, optimizer, x, y in zip(nets, optimizers, xs, ys, strict=True):
-            logits, layers = net(x)
+            logits, layers = net(net.time_first(x))
             chaos = sum(chaotic_loss(layer.current, Z) for layer in layers)
             loss = F.cross_entropy(logits, y) + chaos
             optimizer.zero_grad()
@@ -53,12 +53,15 @@ def steps():
 
 
 ORDER = [
-    (turn, way) for turn in range(ROUNDS) for way in random.Random(turn).sample(WAYS, len(WAYS))
+    (task, turn, way)
+    for task in TASKS
+    for turn in range(ROUNDS)
+    for way in random.Random(turn).sample(WAYS, len(WAYS))
 ]
 
 
-@pytest.mark.parametrize(("turn", "way"), ORDER)
-def test_speed(benchmark, turn, way):
+@pytest.mark.parametrize(("task", "turn", "way"), ORDER)
+def test_speed(benchmark, task, turn, way):
     torch.set_num_threads(2)
-    benchmark.extra_info.update(name=way, setting=f"{NETWORKS} networks, digits_1")
-    benchmark.pedantic(steps()[way], rounds=1, warmup_rounds=1)
+    benchmark.extra_info.update(name=way, setting=f"{NETWORKS} networks, {task}")
+    benchmark.pedantic(steps(task)[way], rounds=1, warmup_rounds=1)
