@@ -8,8 +8,6 @@ from typing import Any, NamedTuple
 
 import papermill
 
-from csbp_core.checks import check, check_choice
-
 from .files import NOTEBOOKS
 
 _INTERVAL = re.compile(r"\bin ([\[(][^\])]+[\])])")  # of a comment like "in (0, 1]; factor of z"
@@ -115,14 +113,29 @@ def _check_range(key: str, value: Any, parameter: Parameter) -> None:
     if parameter.kind in ("int", "float"):
         related = _parameters_in(_interval(parameter))
         allowed = "(-inf, inf)" if related else _interval(parameter)
-        check(key, value, allowed, integer=parameter.kind == "int")
+        _check_number(key, value, allowed, parameter)
         return
     choices = _CHOICES.search(parameter.comment)
     if choices:
-        check_choice(key, value, re.findall(r"\w+", choices[1]))
+        _check_choice(key, value, re.findall(r"\w+", choices[1]))
     elif value == "":
         raise ValueError(f"{key} is empty: must be text")
     check_text(key, str(value))
+
+
+def _check_number(key: str, value: Any, allowed: str, parameter: Parameter) -> None:
+    """Refuse a number outside of an interval."""
+    # Not at the top: with csbp_core comes torch, which takes longer than all else that is checked.
+    from csbp_core.checks import check
+
+    check(key, value, allowed, integer=parameter.kind == "int")
+
+
+def _check_choice(key: str, value: Any, choices: Iterable[str]) -> None:
+    """Refuse what is none of the choices."""
+    from csbp_core.checks import check_choice  # likewise
+
+    check_choice(key, value, choices)
 
 
 def check_text(name: str, text: str) -> None:
@@ -154,7 +167,7 @@ def _check_relation(key: str, parameter: Parameter, values: Mapping[str, Any]) -
     numbers = _NAME.sub(number, _interval(parameter))
     named = _NAME.sub(name_and_number, _interval(parameter))
     try:
-        check(key, values[key], numbers, integer=parameter.kind == "int")
+        _check_number(key, values[key], numbers, parameter)
     except ValueError as error:
         raise ValueError(str(error).replace(numbers, named)) from None
 

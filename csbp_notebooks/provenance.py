@@ -14,8 +14,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import torch
-
 from .files import ROOT, replace_file
 
 PACKAGES = ("csbp_core", "csbp_notebooks", "study")  # the project's own
@@ -44,6 +42,8 @@ def record(path: Path, *, notebook: str, parameters: dict, results: dict) -> Non
     Raises ValueError for NaN and inf, for which JSON has no word, and TypeError for other objects
     that JSON does not know; both in one line that says where.
     """
+    import torch  # csbp-run needs `at_start` alone, and not to wait a second for torch
+
     notebook = os.environ.get(RUNNING, notebook)
     provenance = {
         "notebook": notebook,
@@ -114,6 +114,8 @@ def versions(*packages: str) -> dict[str, str]:
 
 def machine() -> dict[str, str]:
     """What rounding depends on: the processor, and the instructions that torch uses of it."""
+    import torch  # likewise
+
     return {"cpu": cpu_model(), "cpu_capability": torch.backends.cpu.get_cpu_capability()}
 
 

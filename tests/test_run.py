@@ -102,6 +102,13 @@ def test_bad_input_is_one_line_exit_code_2_and_nothing_written(
     assert not any(tmp_path.iterdir())
 
 
+def test_csbp_run_starts_without_torch():
+    """It starts one process per notebook, and torch takes each of them a second."""
+    code = "import csbp_notebooks.run, sys; print('torch' in sys.modules, 'numpy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
+
+
 DRAW = """\
 from csbp_notebooks.figures import plot_weight, save_figure, setup
 from csbp_notebooks.provenance import notebook_parameters, record
