@@ -20,7 +20,7 @@ test: $(READY)  ## lint, types, unit tests, doctests, and every stored notebook 
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy csbp_core csbp_notebooks study examples
-	$(BIN)/pytest -n auto --dist loadfile --nbval --nbval-current-env --nbval-cell-timeout=300
+	$(BIN)/pytest -n auto --dist loadfile
 
 venv: $(READY)  ## what all others need and make for themselves
 

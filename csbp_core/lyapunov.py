@@ -55,7 +55,7 @@ def largest_lyapunov(
     Args:
         step: how training goes on. For a state of tensors a function (state, n) -> state; for a
             model and its optimizer a function (model, n) -> loss, after which the optimizer steps.
-            It runs once for the training and once for every twin, with the same n and the same
+            It runs once for every twin and then for the training, with the same n and the same
             random numbers of torch's global generators; whatever else it draws or keeps is not
             copied. A ChaoticLoss is not copied with a model: attach it inside, as below.
         state: where training starts: a list of all the tensors that it carries from step to step,

@@ -12,6 +12,8 @@ from benchmarks.tables import (
     collect,
     condense,
     condense_csbp,
+    lif_table,
+    loss_table,
     markdown,
     replace_block,
     summary,
@@ -65,10 +67,53 @@ def test_only_the_benchmarks_that_ran_are_condensed():
 
 
 def test_what_a_way_adds_is_the_median_of_differences_not_the_difference_of_medians():
-    seconds = {"BP": [1.0, 9.0, 2.0], "ours": [3.0, 10.0, 7.0], "authors": [1.0, 9.0, 2.0]}
-    result = condense_csbp(Runs({"net": seconds}, {}))
-    assert result["seconds"]["net"]["BP step"] == 2.0
-    assert result["seconds"]["net"]["added"] == {"ours": 2.0, "authors": 0.0}
+    seconds = {
+        "BP": [1.0, 9.0, 2.0],
+        "ours": [3.0, 10.0, 7.0],
+        "measured": [5.0, 12.0, 10.0],
+        "authors": [1.0, 9.0, 2.0],
+    }
+    kept = {"BP": 3.0, "ours": 3.0, "measured": 3.0, "authors": 5.5}
+    info = {way: {"kept, net": memory} for way, memory in kept.items()}
+    cost = condense_csbp(Runs({"net": seconds}, info))["seconds"]["net"]
+    assert cost["BP step"] == 2.0
+    assert cost["added"] == {"ours": 2.0, "measured": 4.0, "authors": 0.0}
+    assert cost["kept"] == {"ours": 0.0, "authors": 2.5}
+
+
+def test_a_layers_share_of_copy_speed_is_of_five_passes_over_its_input():
+    memory = {"kept": 1.0, "beyond_input": 0.0, "peak": 2.0}
+    entries = [
+        entry("bench_lif.py", 8e-3, name="other", setting="small", row=0, **memory),
+        entry("bench_lif.py", 1e-3, name="copy", setting="small", row=2),
+        entry("bench_lif.py", 4e-3, name="ours", setting="small", row=1, **memory),
+    ]
+    result = condense(entries)["lif"]
+    result["machine"] = "CPU"
+    assert lif_table(result).splitlines()[2:] == [
+        "| other | 8 ms | 1.00 | 0.00 | 2.00 |",
+        "| ours | 0.50 | 1.00 | 0.00 | 2.00 |",
+        "| limit: its bytes at copy speed | 0.31 |  |  |  |",
+        "| ours: share of that speed | 62% |  |  |  |",  # 5 passes of 0.5 ms in 4 ms
+    ]
+
+
+def test_the_loss_has_three_passes_for_its_limit_and_its_small_layers_are_shared_out():
+    entries = [
+        entry("bench_loss.py", 10e-3, name="authors", setting="large", row=0),
+        entry("bench_loss.py", 2e-3, name="ours", setting="large", row=1),
+        entry("bench_loss.py", 1e-3, name="copy", setting="large", row=3),
+        entry("bench_loss.py", 40e-6, name="ours", setting="small", row=1, layers=20),
+        entry("bench_loss.py", 60e-6, name="measured", setting="small", row=2, layers=20),
+    ]
+    result = condense(entries)["loss"]
+    result["machine"] = "CPU"
+    assert loss_table(result).splitlines()[2:] == [
+        "| authors | 10 ms |  |",
+        "| ours | 0.20 | 2 µs |",
+        "| measured |  | 3 µs |",
+        "| limit: its bytes at copy speed | 0.15 |  |",
+    ]
 
 
 def test_a_table_is_markdown():

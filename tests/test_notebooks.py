@@ -5,10 +5,16 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
+from typing import NamedTuple
 
 import nbformat
 import papermill
 import pytest
+from click.testing import CliRunner
+from papermill.cli import papermill as papermill_command
+from papermill.iorw import load_notebook_node
+from papermill.parameterize import parameterize_notebook
 
 from csbp_notebooks.files import NOTEBOOKS, ROOT
 from study.analysis import rows
@@ -163,7 +169,7 @@ def test_a_numbers_comment_starts_with_its_range(path):
 
 @every_notebook
 def test_parameters_are_listed_by_papermills_help(path):
-    printed = run("papermill", "--help-notebook", str(path)).stdout
+    printed = CliRunner().invoke(papermill_command, ["--help-notebook", str(path)]).stdout
     for name in names_of_parameters(path):
         assert re.search(rf"^\s*{name}: ", printed, re.M)
 
@@ -182,78 +188,107 @@ def test_plain_papermill_works_from_any_folder(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"out.ipynb", "figures"}
 
 
-TRUE = "0.49675"  # a number in a table of notebook 01
-FALSE = "0.49676"
+# The two runs of all notebooks: one by csbp-run, and one by nbval, which compares what is printed.
 
 
 @pytest.fixture(scope="module")
-def first_table():
-    """Notebook 01 as far as the first table that shows the number."""
-    notebook = read(NOTEBOOKS / "01_single_neuron_bp.ipynb")
+def made_by_csbp_run(tmp_path_factory):
+    """The folder that a run of all notebooks has filled."""
+    folder = tmp_path_factory.mktemp("csbp_run")
+    done = run("csbp_notebooks.run", "all", "--output", str(folder))
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+NBVAL = ("pytest", "--nbval", "--nbval-current-env", "--nbval-cell-timeout=300", "-q")
+
+
+def run_nbval(folder, *options):
+    """Run the notebooks in a folder again, and compare what they print with what is stored."""
+    return run(*NBVAL, "-p", "no:cacheprovider", *options, cwd=folder)
+
+
+class Comparison(NamedTuple):
+    """What a run of all stored notebooks under nbval has left."""
+
+    said: str  # a line per cell
+    figures: Path  # the folder that the notebooks have filled
+
+
+def with_figures_in(folder, path):
+    """A stored notebook with a folder for its figures, as csbp-run gives it one."""
+    return parameterize_notebook(load_notebook_node(str(path)), {"output_dir": str(folder)})
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    """All stored notebooks under nbval."""
+    notebooks = tmp_path_factory.mktemp("notebooks")
+    figures = tmp_path_factory.mktemp("nbval")
+    for path in NOTEBOOKS.glob("*.ipynb"):
+        nbformat.write(with_figures_in(figures, path), notebooks / path.name)
+    # A notebook is a file: its cells stay together, in one kernel.
+    done = run_nbval(notebooks, "-n", "auto", "--dist", "loadfile", "-rfEp")
+    return Comparison(done.stdout + done.stderr, figures)
+
+
+@every_notebook
+def test_nbval_finds_what_is_stored_in_every_cell(path, compared):
+    cells = len(cells_of(read(path), "code")) + 1  # that with the folder
+    assert compared.said.count(f"PASSED {path.name}::Cell") == cells, compared.said
+
+
+TRUE = "6.989"  # a number in a table of notebook 03, before it trains anything
+FALSE = "6.988"
+
+
+def up_to_a_table(notebook, number):
+    """A notebook as far as the first table that shows the number."""
     for n, cell in enumerate(notebook.cells):
         for output in cell.get("outputs", []):
-            table = output.get("data", {}).get("text/markdown", "")
-            if TRUE in table:
+            if number in output.get("data", {}).get("text/markdown", ""):
                 notebook.cells = notebook.cells[: n + 1]
                 return notebook
-    raise LookupError(f"no table shows {TRUE}")
+    raise LookupError(f"no table shows {number}")
 
 
-def run_nbval(folder):
-    return run(
-        "pytest",
-        "--nbval",
-        "--nbval-current-env",
-        "--nbval-cell-timeout=300",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "notebook.ipynb",
-        cwd=folder,
-    )
-
-
-def test_nbval_passes_as_it_was_stored(first_table, tmp_path):
-    nbformat.write(first_table, tmp_path / "notebook.ipynb")
-    done = run_nbval(tmp_path)
-    assert done.returncode == 0, done.stdout
-
-
-def test_nbval_fails_when_a_printed_number_is_changed(first_table, tmp_path):
-    *before, last = first_table.cells
+def test_nbval_fails_when_a_printed_number_is_changed(tmp_path):
+    stored = with_figures_in(tmp_path / "figures", NOTEBOOKS / "03_multi_layer.ipynb")
+    notebook = up_to_a_table(stored, TRUE)
+    *before, last = notebook.cells
     changed = nbformat.from_dict(json.loads(json.dumps(last).replace(TRUE, FALSE)))
-    notebook = nbformat.from_dict({**first_table, "cells": [*before, changed]})
+    notebook.cells = [*before, changed]
     nbformat.write(notebook, tmp_path / "notebook.ipynb")
     done = run_nbval(tmp_path)
     assert done.returncode == 1
     assert FALSE in done.stdout
-
-
-@pytest.fixture(scope="module")
-def two_runs(tmp_path_factory):
-    """The folders that two runs of all notebooks have filled."""
-    folders = [tmp_path_factory.mktemp(name) for name in ("first", "second")]
-    for folder in folders:
-        done = run("csbp_notebooks.run", "all", "--output", str(folder))
-        assert done.returncode == 0, done.stderr
-    return folders
+    assert "1 failed" in done.stdout
 
 
 def names_in(folder):
     return {path.name for path in folder.iterdir()}
 
 
-def test_two_runs_give_the_same_bytes(two_runs):
-    first, second = two_runs
-    assert names_in(first) == names_in(second)
-    for path in first.iterdir():
-        if path.suffix in (".png", ".svg", ".json"):
-            assert path.read_bytes() == (second / path.name).read_bytes(), path.name
+@pytest.fixture(scope="module")
+def figures_of_a_run(made_by_csbp_run):
+    """The names of all files but the executed notebooks."""
+    return {name for name in names_in(made_by_csbp_run) if not name.endswith(".ipynb")}
 
 
-def test_a_run_gives_the_committed_files(two_runs):
-    figures = {name for name in names_in(two_runs[0]) if not name.endswith(".ipynb")}
-    assert names_in(IMAGES) == figures
+def test_two_runs_give_the_same_bytes(made_by_csbp_run, figures_of_a_run, compared):
+    assert names_in(compared.figures) == figures_of_a_run
+    for name in figures_of_a_run:
+        first = (made_by_csbp_run / name).read_bytes()
+        assert first == (compared.figures / name).read_bytes(), name
+
+
+def test_a_run_gives_every_notebook_executed(made_by_csbp_run):
+    executed = {path.name for path in made_by_csbp_run.glob("*.ipynb")}
+    assert executed == {path.name for path in NOTEBOOKS.glob("*.ipynb")}
+
+
+def test_a_run_gives_the_committed_files(figures_of_a_run):
+    assert names_in(IMAGES) == figures_of_a_run
 
 
 # The committed numbers
@@ -285,9 +320,9 @@ def recorded(folder, name):
 
 
 @pytest.mark.parametrize("name", PORTABLE)
-def test_a_run_records_what_is_committed(name, two_runs):
+def test_a_run_records_what_is_committed(name, made_by_csbp_run):
     stored = recorded(IMAGES, name)["results"]
-    made = recorded(two_runs[0], name)["results"]
+    made = recorded(made_by_csbp_run, name)["results"]
     assert stored.keys() == made.keys()
 
 
@@ -299,23 +334,23 @@ def test_a_run_records_what_is_committed(name, two_runs):
         for key, tolerance in tolerances.items()
     ],
 )
-def test_committed_numbers_are_those_of_a_run(name, key, tolerance, two_runs):
+def test_committed_numbers_are_those_of_a_run(name, key, tolerance, made_by_csbp_run):
     stored = leaves(recorded(IMAGES, name)["results"][key])
-    made = leaves(recorded(two_runs[0], name)["results"][key])
+    made = leaves(recorded(made_by_csbp_run, name)["results"][key])
     for place, value in stored.items():
         assert value == close(made[place], tolerance), place
 
 
 @pytest.mark.parametrize("name", PORTABLE)
-def test_on_an_equal_machine_everything_is_as_committed(name, two_runs):
+def test_on_an_equal_machine_everything_is_as_committed(name, made_by_csbp_run):
     stored = recorded(IMAGES, name)
-    made = recorded(two_runs[0], name)
+    made = recorded(made_by_csbp_run, name)
     for key in SAME_MACHINE:
         if stored["provenance"][key] != made["provenance"][key]:
             pytest.skip(f"another machine: {key}")
     assert stored["results"] == made["results"]
     picture = f"{name}.png"
-    assert (IMAGES / picture).read_bytes() == (two_runs[0] / picture).read_bytes()
+    assert (IMAGES / picture).read_bytes() == (made_by_csbp_run / picture).read_bytes()
 
 
 # README

@@ -1,5 +1,6 @@
 """csbp_core as a package: what it loads, where it works, and that help() is enough."""
 
+import functools
 import importlib
 import os
 import pydoc
@@ -43,6 +44,7 @@ every_module = pytest.mark.parametrize("module", PUBLIC)
 WRITE_NOWHERE = Path("/dev/null/nowhere")  # below a file, so that not even root can make it
 
 
+@functools.cache
 def loaded_by(code):
     """The packages that a fresh interpreter has loaded after some code."""
     code += "; import sys; print(*{name.partition('.')[0] for name in sys.modules})"

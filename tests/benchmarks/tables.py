@@ -86,42 +86,104 @@ def dynamics_table(result: MapSpeed) -> str:
 
 # A layer of LIF neurons
 
+COPY = "copy"  # the way that copies a tensor: it reads it once and writes it once
+LIF_PASSES = 5  # forward reads currents, writes spikes; backward reads two tensors, writes one
+MEMORY = ("kept", "beyond_input", "peak")
+
 
 class LayerSpeed(TypedDict):
     """What is kept of bench_lif.py."""
 
     machine: str
     rounds: int
-    seconds: dict[str, dict[str, float]]  # [setting][way]
-    memory: dict[str, dict[str, float]]  # [way], "kept" and "peak", over the input's
+    seconds: dict[str, dict[str, float]]  # [setting][way], the last one a copy of the input
+    memory: dict[str, dict[str, float]]  # [way], the numbers of MEMORY, over the input's
 
 
 def condense_lif(runs: Runs) -> LayerSpeed:
     """Medians, the ways in the order in which the benchmark lists them."""
-    ways = sorted(runs.info, key=lambda way: runs.info[way]["row"])
-    seconds = {
-        setting: {way: median(rounds[way]) for way in ways}
-        for setting, rounds in runs.seconds.items()
-    }
-    memory = {way: {key: runs.info[way][key] for key in ("kept", "peak")} for way in ways}
+    ways = _in_order(runs)
+    layers = [way for way in ways if way != COPY]
     return {
         "machine": f"{cpu_model()}, 2 torch threads",
         "rounds": _count(next(iter(runs.seconds.values()))),
-        "seconds": seconds,
-        "memory": memory,
+        "seconds": _medians(runs.seconds, ways),
+        "memory": {way: {key: runs.info[way][key] for key in MEMORY} for way in layers},
     }
 
 
 def lif_table(result: LayerSpeed) -> str:
-    """Milliseconds of the first way, of the others the time over the first one's; and memory."""
+    """Milliseconds of the first way, of the others the time over the first one's; and memory.
+
+    The last rows are the limit, and what share of its speed the fastest layer has.
+    """
     settings = result["seconds"]
-    first, *others = result["memory"]
-    rows = {first: [f"{1e3 * times[first]:.3g} ms" for times in settings.values()]}
-    for way in others:
+    first, *others, fastest = result["memory"]
+    rows = {first: [_milliseconds(times[first]) for times in settings.values()]}
+    for way in (*others, fastest):
         rows[way] = [f"{times[way] / times[first]:.2f}" for times in settings.values()]
     for way, memory in result["memory"].items():
-        rows[way] += [f"{memory['kept']:.2f}", f"{memory['peak']:.2f}"]
-    return markdown(result["machine"], [*settings, "kept", "peak"], rows)
+        rows[way] += [f"{memory[key]:.2f}" for key in MEMORY]
+    no_memory = [""] * len(MEMORY)
+    limits = {setting: _limit(times, LIF_PASSES) for setting, times in settings.items()}
+    rows["limit: its bytes at copy speed"] = [
+        *(f"{limits[setting] / times[first]:.2f}" for setting, times in settings.items()),
+        *no_memory,
+    ]
+    rows[f"{fastest}: share of that speed"] = [
+        *(f"{limits[setting] / times[fastest]:.0%}" for setting, times in settings.items()),
+        *no_memory,
+    ]
+    return markdown(result["machine"], [*settings, "kept", "beyond its input", "peak"], rows)
+
+
+# The chaotic loss of a layer
+
+LOSS_PASSES = 3  # forward reads h; backward reads it again and writes a gradient
+SMALL = "small"  # the setting of many small layers
+
+
+class LossSpeed(TypedDict):
+    """What is kept of bench_loss.py."""
+
+    machine: str
+    rounds: int
+    seconds: dict[str, dict[str, float]]  # [setting][way], the last one a copy of the layer
+    seconds_per_small_layer: dict[str, float]  # [way]
+
+
+def condense_loss(runs: Runs) -> LossSpeed:
+    """Medians, the ways in the order in which the benchmark lists them."""
+    seconds = _medians(runs.seconds, _in_order(runs))
+    small = seconds.pop(SMALL)
+    return {
+        "machine": cpu_model(),
+        "rounds": _count(next(iter(runs.seconds.values()))),
+        "seconds": seconds,
+        "seconds_per_small_layer": {way: small[way] / runs.info[way]["layers"] for way in small},
+    }
+
+
+def loss_table(result: LossSpeed) -> str:
+    """Milliseconds of the first way, of the others the time over the first one's; and the limit.
+
+    Of a small layer microseconds, where the way was timed there, too.
+    """
+    settings = result["seconds"]
+    small = result["seconds_per_small_layer"]
+    first, *others, _ = next(iter(settings.values()))  # the last is the copy
+    rows = {first: [_milliseconds(times[first]) for times in settings.values()]}
+    for way in others:
+        rows[way] = [f"{times[way] / times[first]:.2f}" for times in settings.values()]
+    for way in small:
+        rows.setdefault(way, [""] * len(settings))
+    rows["limit: its bytes at copy speed"] = [
+        f"{_limit(times, LOSS_PASSES) / times[first]:.2f}" for times in settings.values()
+    ]
+    small_cells = {way: f"{1e6 * seconds:.3g} µs" for way, seconds in small.items()}
+    for way, cells in rows.items():
+        cells.append(small_cells.get(way, ""))
+    return markdown(result["machine"], [*settings, "a small layer, 1 thread"], rows)
 
 
 # What CSBP adds to a step of training
@@ -131,7 +193,8 @@ StepCost = TypedDict(
     {
         "rounds": int,
         "BP step": float,  # seconds
-        "added": dict[str, float],  # [way], seconds: "ours" and "authors"
+        "added": dict[str, float],  # [way], seconds: "ours", "measured" and "authors"
+        "kept": dict[str, float],  # [way], memory that it adds, over that of what is read
     },
 )
 
@@ -147,33 +210,53 @@ def condense_csbp(runs: Runs) -> CsbpSpeed:
     """What a way adds is the median over the rounds of its difference to the plain step."""
     return {
         "machine": f"{cpu_model()}, 2 torch threads",
-        "seconds": {setting: _step_cost(rounds) for setting, rounds in runs.seconds.items()},
+        "seconds": {
+            setting: _step_cost(rounds, _kept_beyond_bp(runs, setting))
+            for setting, rounds in runs.seconds.items()
+        },
     }
 
 
-def _step_cost(rounds: Mapping[str, list[float]]) -> StepCost:
+def _kept_beyond_bp(runs: Runs, setting: str) -> dict[str, float]:
+    kept = {way: runs.info[way][f"kept, {setting}"] for way in ("BP", "ours", "authors")}
+    plain = kept.pop("BP")
+    return {way: memory - plain for way, memory in kept.items()}
+
+
+def _step_cost(rounds: Mapping[str, list[float]], kept: dict[str, float]) -> StepCost:
     plain = rounds["BP"]
     added = {
         way: median(longer - shorter for shorter, longer in zip(plain, rounds[way], strict=True))
-        for way in ("ours", "authors")
+        for way in ("ours", "measured", "authors")
     }
-    return {"rounds": len(plain), "BP step": median(plain), "added": added}
+    return {"rounds": len(plain), "BP step": median(plain), "added": added, "kept": kept}
 
 
 def csbp_table(result: CsbpSpeed) -> str:
-    """The plain step, what both ways add to it, and the ratio of these."""
+    """The plain step, what both ways add to it, the ratio of these; memory that they add."""
     rows = {}
     for setting, cost in result["seconds"].items():
         plain = cost["BP step"]
         ours = cost["added"]["ours"]
         theirs = cost["added"]["authors"]
         rows[setting] = [
-            f"{1e3 * plain:.3g} ms",
+            _milliseconds(plain),
             f"{ours / plain:.1%}",
             f"{theirs / plain:.1%}",
             f"{ours / theirs:.2f}",
+            f"{cost['added']['measured'] / ours:.2f}",
+            f"{cost['kept']['ours']:.2f}",
+            f"{cost['kept']['authors']:.2f}",
         ]
-    columns = ["BP step", "`ChaoticLoss` adds", "the authors' way adds", "ratio"]
+    columns = [
+        "BP step",
+        "`ChaoticLoss` adds",
+        "the authors' way adds",
+        "ratio",
+        "a measured call",
+        "kept more by `ChaoticLoss`",
+        "by the authors' way",
+    ]
     return markdown(result["machine"], columns, rows)
 
 
@@ -184,33 +267,36 @@ class StudySpeed(TypedDict):
     """What is kept of bench_study.py."""
 
     machine: str
-    setting: str
     rounds: int
-    seconds: dict[str, float]  # [way]
+    seconds: dict[str, dict[str, float]]  # [setting][way]
 
 
 def condense_study(runs: Runs) -> StudySpeed:
-    """Medians of both ways, in the one setting there is."""
-    ((setting, rounds),) = runs.seconds.items()
+    """Medians of both ways in every setting."""
+    seconds = {
+        setting: {way: median(rounds[way]) for way in ("separate", "vectorised")}
+        for setting, rounds in runs.seconds.items()
+    }
     return {
         "machine": f"{cpu_model()}, 2 torch threads",
-        "setting": setting,
-        "rounds": len(rounds["separate"]),
-        "seconds": {way: median(rounds[way]) for way in ("separate", "vectorised")},
+        "rounds": _count(next(iter(runs.seconds.values()))),
+        "seconds": seconds,
     }
 
 
 def study_table(result: StudySpeed) -> str:
     """Both times and their ratio."""
-    separate = result["seconds"]["separate"]
-    vectorised = result["seconds"]["vectorised"]
-    row = [
-        f"{1e3 * separate:.3g} ms",
-        f"{1e3 * vectorised:.3g} ms",
-        f"{separate / vectorised:.1f}",
-    ]
+    rows = {}
+    for setting, times in result["seconds"].items():
+        separate = times["separate"]
+        vectorised = times["vectorised"]
+        rows[setting] = [
+            f"{1e3 * separate:.3g} ms",
+            f"{1e3 * vectorised:.3g} ms",
+            f"{separate / vectorised:.1f}",
+        ]
     columns = ["one by one", "vectorised", "ratio"]
-    return markdown(result["machine"], columns, {result["setting"]: row})
+    return markdown(result["machine"], columns, rows)
 
 
 # All of them
@@ -226,6 +312,7 @@ class Benchmark(NamedTuple):
 BENCHMARKS = {
     "dynamics": Benchmark(condense_dynamics, dynamics_table),
     "lif": Benchmark(condense_lif, lif_table),
+    "loss": Benchmark(condense_loss, loss_table),
     "csbp": Benchmark(condense_csbp, csbp_table),
     "study": Benchmark(condense_study, study_table),
 }
@@ -243,8 +330,10 @@ def tables(results: Mapping[str, Any]) -> dict[str, str]:
 
 def summary(results: Mapping[str, Any]) -> str:
     """The README's line."""
-    rates = list(results["dynamics"]["neuron_epochs_per_second"].values())
-    faster = round(max(rates) / rates[0], -4)
+    rates = results["dynamics"]["neuron_epochs_per_second"]
+    document = next(iter(rates.values()))
+    fastest = max(rate for way, rate in rates.items() if way.startswith("map"))
+    faster = round(fastest / document, -4)
 
     memory = results["lif"]["memory"]
     first, *_, ours = memory  # SpikingJelly, ..., our compiled layer
@@ -274,3 +363,28 @@ def replace_block(text: str, name: str, content: str) -> str:
 def _count(seconds: Mapping[str, list[float]]) -> int:
     """The number of rounds, the same for every way."""
     return len(next(iter(seconds.values())))
+
+
+def _in_order(runs: Runs) -> list[str]:
+    """The ways in the order in which the benchmark lists them."""
+    return sorted(runs.info, key=lambda way: runs.info[way]["row"])
+
+
+def _medians(
+    seconds: Mapping[str, Mapping[str, list[float]]],
+    ways: Iterable[str],
+) -> dict[str, dict[str, float]]:
+    """Of every setting, the ways in this order."""
+    return {
+        setting: {way: median(rounds[way]) for way in ways if way in rounds}
+        for setting, rounds in seconds.items()
+    }
+
+
+def _limit(times: Mapping[str, float], passes: int) -> float:
+    """Seconds that so many passes over the tensor take at the speed of a copy, which is two."""
+    return times[COPY] * passes / 2
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{1e3 * seconds:.3g} ms"
