@@ -41,17 +41,18 @@ class Data(NamedTuple):
         )
 
 
-def split(x: np.ndarray, y: np.ndarray) -> Data:
-    """Split 1,797 samples, always in the same way and with every class in proportion.
+def parted(x: np.ndarray, y: np.ndarray, split: int) -> Data:
+    """Split 1,797 samples, every class in proportion.
 
     Args:
         x: inputs, `[1797, *]`.
         y: classes, `[1797]`, integers.
+        split: the number of the split, >= 0; the same number splits in the same way.
     """
     samples = np.arange(len(y))
-    rest, test = train_test_split(samples, test_size=TEST, stratify=y, random_state=0)
+    rest, test = train_test_split(samples, test_size=TEST, stratify=y, random_state=split)
     train, validation = train_test_split(
-        rest, test_size=VALIDATION, stratify=y[rest], random_state=0
+        rest, test_size=VALIDATION, stratify=y[rest], random_state=split
     )
     inputs = torch.as_tensor(x, dtype=torch.float32)
     classes = torch.as_tensor(y)
@@ -65,16 +66,16 @@ def split(x: np.ndarray, y: np.ndarray) -> Data:
     )
 
 
-def digits() -> Data:
+def digits(split: int = 0) -> Data:
     """scikit-learn's handwritten digits, pixels in [0, 1]: x `[n, 64]`."""
     x, y = load_digits(return_X_y=True)
-    return split(x / PIXEL_MAX, y)
+    return parted(x / PIXEL_MAX, y, split)
 
 
-def digit_images() -> Data:
+def digit_images(split: int = 0) -> Data:
     """The same digits as images, in the same order: x `[n, 1, 8, 8]`."""
     x, y = load_digits(return_X_y=True)
-    return split(x.reshape(-1, 1, 8, 8) / PIXEL_MAX, y)
+    return parted(x.reshape(-1, 1, 8, 8) / PIXEL_MAX, y, split)
 
 
 def manifold(
@@ -118,7 +119,7 @@ def randman(
     dim: int = 1,
     alpha: float = 2.0,
     time_steps: int = 20,
-    seed: int = 0,
+    split: int = 0,
 ) -> Data:
     """Spike times, a random manifold per class: a unit spikes once, at its coordinate times T.
 
@@ -128,11 +129,11 @@ def randman(
         dim: dimension of a manifold, >= 1.
         alpha: smoothness of a manifold, > 0.
         time_steps: T, >= 1.
-        seed: of the manifolds and of the points on them.
+        split: fixes the manifolds, the points on them, and which of these train, validate and test.
 
     Returns x `[n, T, units]`, 0 or 1.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(split)
     samples = TRAIN + VALIDATION + TEST
     y = np.arange(samples) % classes
     times = np.empty((samples, units))
@@ -143,11 +144,11 @@ def randman(
     last = time_steps - 1
     step = np.minimum((times * time_steps).astype(int), last)  # [n, units]; a coordinate may be 1
     spikes = np.arange(time_steps)[:, None] == step[:, None]  # [n, T, units]
-    return split(spikes, y)
+    return parted(spikes, y, split)
 
 
-def xor() -> Data:
-    """The four patterns, to be solved: training, validation and test are the same.
+def xor(split: int = 0) -> Data:
+    """The four patterns, to be solved: training, validation and test are the same in every split.
 
     Example:
         >>> xor().y_train

@@ -16,7 +16,7 @@ class Task(NamedTuple):
     """A data set, a network, and how long and how often it is trained.
 
     Attributes:
-        data: makes the samples, the same at every call.
+        data: makes the samples of a split, split 0 unless told otherwise; the same at every call.
         net: makes a network, its weights drawn from torch's global random state.
         epochs: the length of the annealing. Tuning chooses when to stop, at this epoch or before.
         batch: samples per update.
@@ -28,7 +28,7 @@ class Task(NamedTuple):
             right answers.
     """
 
-    data: Callable[[], Data]
+    data: Callable[..., Data]
     net: Callable[[], Net]
     epochs: int = 20
     batch: int = 50
@@ -45,7 +45,10 @@ def new_net(task: Task, seed: int) -> Net:
         return task.net()
 
 
-_spike_times = functools.partial(randman, alpha=1.0, time_steps=10)
+def spike_times(split: int = 0) -> Data:
+    """Five classes of spike times in ten steps, on rather rough manifolds."""
+    return randman(alpha=1.0, time_steps=10, split=split)
+
 
 # torch's own start leaves the deeper layers, and those that see single spikes, silent: hence the
 # gains. Without them anything that pulls a current up would win.
@@ -63,11 +66,11 @@ TASKS = {
         net=convolutional,
     ),
     "randman_1": Task(
-        data=_spike_times,
+        data=spike_times,
         net=functools.partial(dense, (20, 64, 5), gain=3.0),
     ),
     "randman_3": Task(
-        data=_spike_times,
+        data=spike_times,
         net=functools.partial(dense, (20, 64, 64, 64, 5), gain=3.0),
     ),
     "xor": Task(

@@ -8,7 +8,8 @@ dimension S: parameters, batches, learning rates, strengths of the added loss.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -18,6 +19,8 @@ from csbp_core import critical_z, largest_eigenvalue
 from csbp_core.checks import check, check_choice
 
 from .arms import ARMS, I0, SCALE
+from .data import Data
+from .initialisation import set_from_data
 from .networks import Net, NetOutput, mean_per_network, per_network, run_together
 from .tasks import TASKS, Task, new_net
 
@@ -26,6 +29,7 @@ __all__ = ["ARMS", "MOMENTUM", "TASKS", "Task", "Training", "new_net"]
 
 MOMENTUM = 0.9
 ANNEALING = 100  # z ends at a hundredth of the chosen z
+SCHEDULES = ("constant", "cosine")  # of the learning rate
 NETWORKS_AT_ONCE = 8  # that are tested in one go, to save memory
 
 
@@ -86,9 +90,14 @@ class Training:
             nothing does not use it.
         epochs: the length of the annealing, >= 1; the task's own if None.
         dtype: of parameters and inputs.
+        splits: the split of the data that each network is trained and tested on; 0 for all if None.
+        start_from_data: (mean, spread) of `set_from_data`, by which every network starts; None for
+            torch's start.
+        schedule: of the learning rate: "constant", or "cosine", which falls to zero over `epochs`.
+        momentum: in [0, 1).
 
     Attributes:
-        data: the task's samples.
+        data: the samples of the first network's split.
         steps: updates per epoch, each on a full batch. The samples that are left over after the
             last full one are not used in that epoch.
         z: the strength of each network in the first epoch, float64, `[S]`.
@@ -113,8 +122,14 @@ class Training:
         z: float | Sequence[float] = 1.0,
         epochs: int | None = None,
         dtype: torch.dtype = torch.float32,
+        splits: Sequence[int] | None = None,
+        start_from_data: tuple[float, float] | None = None,
+        schedule: str = "constant",
+        momentum: float = MOMENTUM,
     ) -> None:
         check_choice("arm", arm, ARMS)
+        check_choice("schedule", schedule, SCHEDULES)
+        check("momentum", momentum, "[0, 1)")
         self.task = task
         self.arm = ARMS[arm]
         self.seeds = list(seeds)
@@ -125,7 +140,12 @@ class Training:
         if self.arm.pull is not None:
             check("z", z, "(0, inf)", array=True)  # annealing from 0 would be 0 / 0
         self.lr = self._one_per_network(lr)
-        self.data = task.data().to(dtype)
+        self.splits = [0] * len(self.seeds) if splits is None else list(splits)
+        self.start_from_data = start_from_data
+        self.schedule = schedule
+        self.momentum = momentum
+        self.data_of_split = {split: task.data(split).to(dtype) for split in set(self.splits)}
+        self.data = self.data_of_split[self.splits[0]]
         samples = len(self.data.y_train)
         self.steps = samples // task.batch  # per epoch, without an incomplete last batch
         orders = [sample_order(seed, samples, self.epochs) for seed in self.seeds]
@@ -135,27 +155,51 @@ class Training:
         # that.
         self.net = task.net()
         self.names = [name for name, _ in self.net.named_parameters()]
+        self._stack_training_data()
         self.z, self.beta = self._annealing(self._one_per_network(z))
+
+    def _stack_training_data(self) -> None:
+        """All splits' training samples in one tensor, and where in it each network's split is."""
+        numbers = list(self.data_of_split)
+        self._x_train = torch.stack([data.x_train for data in self.data_of_split.values()])
+        self._y_train = torch.stack([data.y_train for data in self.data_of_split.values()])
+        self._place_of_split = torch.tensor([[numbers.index(split)] for split in self.splits])
 
     def start(self) -> list[Tensor]:
         """The state before the first step: parameters, then their momenta, each `[S, *]`."""
-        nets = [dict(new_net(self.task, seed).named_parameters()) for seed in self.seeds]
+        nets = [self._new_net(*pair) for pair in zip(self.seeds, self.splits, strict=True)]
+        parameters = [dict(net.named_parameters()) for net in nets]
         weights = []
         for name in self.names:
-            stacked = torch.stack([net[name].detach() for net in nets])  # [S, *]
+            stacked = torch.stack([named[name].detach() for named in parameters])  # [S, *]
             weights.append(stacked.to(self.dtype))
         momenta = [torch.zeros_like(weight) for weight in weights]
         return weights + momenta
+
+    def _new_net(self, seed: int, split: int) -> Net:
+        """A network at its start."""
+        net = new_net(self.task, seed)
+        if self.start_from_data is not None:
+            x = net.time_first(self.data_of_split[split].x_train)
+            set_from_data(net, x.float(), *self.start_from_data)
+        return net
 
     def step(self, state: list[Tensor], n: int) -> list[Tensor]:
         """The state after step n, counted from 0 through all epochs; a pure function."""
         weights = state[: len(self.names)]
         momenta = state[len(self.names) :]
         gradients = self.gradients(weights, n)
-        momenta = [MOMENTUM * m + g for m, g in zip(momenta, gradients, strict=True)]
-        lr = self.lr.to(self.dtype)
+        momenta = [self.momentum * m + g for m, g in zip(momenta, gradients, strict=True)]
+        lr = self.lr_at(n).to(self.dtype)
         weights = [w - per_network(lr, w) * m for w, m in zip(weights, momenta, strict=True)]
         return weights + momenta
+
+    def lr_at(self, n: int) -> Tensor:
+        """The learning rate of each network at step n, `[S]`."""
+        if self.schedule == "constant":
+            return self.lr
+        passed = n / (self.epochs * self.steps)  # of the training, in [0, 1)
+        return self.lr * (1 + math.cos(math.pi * passed)) / 2
 
     def gradients(self, weights: list[Tensor], n: int) -> list[Tensor]:
         """What the optimizer gets for every parameter at step n, `[S, *]`.
@@ -183,7 +227,7 @@ class Training:
         epoch, place = divmod(n, self.steps)
         first = place * self.task.batch
         rows = self.order[:, epoch, first : first + self.task.batch]  # [S, N]
-        return self.data.x_train[rows], self.data.y_train[rows]
+        return self._x_train[self._place_of_split, rows], self._y_train[self._place_of_split, rows]
 
     def forward(self, weights: Sequence[Tensor], x: Tensor) -> NetOutput:
         """What all networks give for x `[S, N, *]` or `[S, N, T, *]`, with these weights."""
@@ -210,9 +254,32 @@ class Training:
             for n in range(epoch * self.steps, (epoch + 1) * self.steps):
                 state = self.step(state, n)
             if (epoch + 1) % self.task.every == 0:
-                measured = self.evaluate(state, self.data.x_val, self.data.y_val)
-                curve.append(measured["accuracy"])
+                curve.append(self.validate(state)["accuracy"])
         return state, torch.stack(curve)
+
+    def validate(self, state: list[Tensor]) -> dict[str, Tensor]:
+        """`evaluate` every network on the validation samples of its own split."""
+        return self._by_split(state, lambda data: (data.x_val, data.y_val))
+
+    def test(self, state: list[Tensor]) -> dict[str, Tensor]:
+        """`evaluate` every network on the test samples of its own split."""
+        return self._by_split(state, lambda data: (data.x_test, data.y_test))
+
+    def _by_split(
+        self,
+        state: list[Tensor],
+        samples: Callable[[Data], tuple[Tensor, Tensor]],
+    ) -> dict[str, Tensor]:
+        """Evaluate the networks of each split on samples of that split."""
+        splits = torch.tensor(self.splits)
+        measured: dict[str, Tensor] = {}
+        for split, data in self.data_of_split.items():
+            members = (splits == split).nonzero().flatten()
+            found = self.evaluate([tensor[members] for tensor in state], *samples(data))
+            for name, values in found.items():
+                everywhere = measured.setdefault(name, values.new_empty(len(splits)))
+                everywhere[members] = values
+        return measured
 
     @torch.no_grad()
     def evaluate(self, state: list[Tensor], x: Tensor, y: Tensor) -> dict[str, Tensor]:
@@ -220,7 +287,7 @@ class Training:
 
         Args:
             state: what `train` or `step` gave.
-            x: samples, `[n, *]` or `[n, T, *]`; the same for all networks.
+            x: samples, `[n, *]` or `[n, T, *]`; the same for all networks of the state.
             y: their classes, `[n]`.
 
         Returns, `[S]` each:

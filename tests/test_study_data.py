@@ -18,7 +18,7 @@ FIRST = [[41, 1033, 1064, 1738, 1049], [73, 1107, 114, 989, 960], [653, 380, 222
 @pytest.fixture(scope="module")
 def numbered():
     """A split of samples that are their own numbers."""
-    return data.split(np.arange(SAMPLES)[:, None], LABELS)
+    return data.parted(np.arange(SAMPLES)[:, None], LABELS, 0)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,14 @@ def test_inputs_are_float32_and_another_type_changes_nothing_else(numbered):
 
 
 def test_a_split_repeats(numbered):
-    assert same(numbered, data.split(np.arange(SAMPLES)[:, None], LABELS))
+    assert same(numbered, data.parted(np.arange(SAMPLES)[:, None], LABELS, 0))
+
+
+def test_splits_differ_and_each_holds_every_sample_once():
+    rows = [data.parted(np.arange(SAMPLES)[:, None], LABELS, split) for split in (0, 1)]
+    for made in rows:
+        assert torch.equal(torch.cat(inputs_of(made)).sort(0).values[:, 0], torch.arange(1797.0))
+    assert not torch.equal(rows[0].x_test, rows[1].x_test)
 
 
 # digits
@@ -88,7 +95,7 @@ def test_digits_are_64_pixels_between_0_and_1():
 def test_digits_are_those_of_scikit_learn():
     """Pixel by pixel, wherever the split has put them."""
     pixels, classes = load_digits(return_X_y=True)
-    order = data.split(np.arange(SAMPLES)[:, None], classes)
+    order = data.parted(np.arange(SAMPLES)[:, None], classes, 0)
     loaded = data.digits()
     for x, y, rows in zip(inputs_of(loaded), classes_of(loaded), inputs_of(order), strict=True):
         rows = rows.flatten().int().numpy()
@@ -119,14 +126,14 @@ def test_spike_times_are_split_like_the_digits(spikes):
 
 def test_spike_times_are_curves_cut_into_time_steps(spikes):
     """Of two classes in turn, each with a manifold of its own, drawn one after the other."""
-    made = data.randman(classes=2, units=3, dim=2, alpha=1.5, time_steps=7, seed=4)
+    made = data.randman(classes=2, units=3, dim=2, alpha=1.5, time_steps=7, split=4)
     rng = np.random.default_rng(4)
     times = np.empty((SAMPLES, 3))
     for label, samples in ((0, 899), (1, 898)):
         points = rng.random((samples, 2))
         times[label::2] = data.manifold(points, 3, 1.5, rng)
     steps = np.clip(np.floor(7 * times), 0, 6)
-    rows = data.split(np.arange(SAMPLES)[:, None], np.arange(SAMPLES) % 2)
+    rows = data.parted(np.arange(SAMPLES)[:, None], np.arange(SAMPLES) % 2, 4)
     for x, y, row in zip(inputs_of(made), classes_of(made), inputs_of(rows), strict=True):
         row = row.flatten().int().numpy()
         assert np.array_equal(x.argmax(1), steps[row])
@@ -134,7 +141,7 @@ def test_spike_times_are_curves_cut_into_time_steps(spikes):
 
 
 def test_without_other_settings_there_are_five_curves_of_20_units_in_20_steps(spikes):
-    settings = {"classes": 5, "units": 20, "dim": 1, "alpha": 2.0, "time_steps": 20, "seed": 0}
+    settings = {"classes": 5, "units": 20, "dim": 1, "alpha": 2.0, "time_steps": 20, "split": 0}
     assert same(spikes, data.randman(**settings))
 
 
@@ -142,8 +149,8 @@ def test_spike_times_repeat(spikes):
     assert same(spikes, data.randman())
 
 
-def test_spike_times_depend_on_the_seed(spikes):
-    assert not torch.equal(spikes.x_train, data.randman(seed=1).x_train)
+def test_another_split_has_other_spike_times(spikes):
+    assert not torch.equal(spikes.x_train, data.randman(split=1).x_train)
 
 
 def test_spikes_come_at_every_time_step(spikes):

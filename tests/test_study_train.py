@@ -423,7 +423,7 @@ def test_validation_is_on_the_validation_samples():
     task = TASKS["xor"]._replace(every=1, solve=False)
     run = Training(task, "bp", range(4), 0.1)
     _, curve = run.train(1)
-    run.data = run.data._replace(y_val=1 - run.data.y_val)
+    run.data_of_split[0] = run.data._replace(y_val=1 - run.data.y_val)
     _, other = run.train(1)
     assert torch.equal(other, 1 - curve)
 
@@ -705,3 +705,58 @@ def test_high_starts_where_it_started_for_the_committed_results(name):
     results = COMMITTED[name]["high"]
     run = Training(TASKS[name], "high", range(3), results["lr"], results["z"])
     assert run.z.tolist() == pytest.approx(results["z_start"][:3], rel=1e-5)
+
+
+# Splits, a start from the data, schedules
+
+
+def test_a_network_trains_on_its_own_split_as_it_would_alone():
+    task = TASKS["digits_1"]
+    together = Training(task, "bp", [0, 1, 2], 0.1, splits=[2, 1, 2], epochs=1)
+    alone = Training(task, "bp", [1], 0.1, splits=[1], epochs=1)
+    ours, curve = together.train()
+    theirs, its_curve = alone.train()
+    for state, its_state in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(state[1:2], its_state, rtol=1e-4, atol=1e-5)
+    assert curve[:, 1].tolist() == its_curve[:, 0].tolist()
+    assert together.test(ours)["accuracy"][1] == alone.test(theirs)["accuracy"][0]
+
+
+def test_every_network_is_tested_on_its_own_split():
+    task = TASKS["digits_1"]
+    run = Training(task, "bp", [0, 0, 0], 0.1, splits=[4, 3, 4])
+    tested = run.test(run.start())["accuracy"]
+    for place, split in enumerate(run.splits):
+        net = new_net(task, 0)
+        data = task.data(split)
+        right = net(data.x_test).logits.argmax(1) == data.y_test
+        assert tested[place] == right.double().mean()
+
+
+def test_a_start_from_the_data_is_that_of_its_own_split():
+    task = TASKS["digits_1"]
+    run = Training(task, "bp", [0, 1], 0.1, splits=[1, 2], start_from_data=(0.25, 0.5))
+    weights = run.start()[: len(run.names)]
+    for place, split in enumerate(run.splits):
+        x = task.data(split).x_train
+        current = x @ weights[0][place].T + weights[1][place]  # [n, units]
+        assert current.mean(0).numpy() == pytest.approx(0.25, abs=1e-4)
+        assert current.std(0, correction=0).numpy() == pytest.approx(0.5, rel=1e-3)
+
+
+def test_the_cosine_schedule_is_torchs():
+    run = Training(TASKS["digits_1"], "bp", [0], 0.3, epochs=2, schedule="cosine")
+    steps = 2 * run.steps
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.3)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
+    for n in range(steps):
+        assert float(run.lr_at(n)) == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-12)
+        optimizer.step()
+        scheduler.step()
+
+
+def test_a_schedule_or_a_momentum_that_is_none_is_refused():
+    with pytest.raises(ValueError, match="schedule = 'linear': must be one of constant, cosine"):
+        Training(TASKS["xor"], "bp", [0], 0.1, schedule="linear")
+    with pytest.raises(ValueError, match=r"momentum = 1: must be a number in \[0, 1\)"):
+        Training(TASKS["xor"], "bp", [0], 0.1, momentum=1)
