@@ -1,0 +1,214 @@
+"""Experiment 1 of `PROTOCOL.md`, one condition: all rules at one rest point, annealing and z.
+
+python -m study.experiment_1 digits_1 --rest inside --annealing 20/20 --ratio 2 \
+    --lr 0.2 --z 5 --out cell.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from csbp_core.checks import check, check_choice
+from csbp_notebooks.files import replace_file
+from csbp_notebooks.provenance import machine, versions
+
+from .cell import check_out, plain
+from .overshoot import Overshoot, layer_critical_z
+from .protocol import Networks, digest, final_networks
+from .tasks import TASKS, Task
+
+TASK_NAMES = ("digits_1", "randman_1", "xor")  # those with one hidden layer
+
+# I0 by where the rest point h* lies: inside the surrogate's support, at 1; or as published, 6.19.
+RESTS = {"inside": 0.525, "published": 0.65}
+
+RATIOS = (0.003, 0.03, 0.3, 1.0, 2.0, 4.0)  # z0 / z_c
+
+END = 100  # z arrives at the tuned z over this
+
+
+class Annealing(NamedTuple):
+    """Over how many epochs z falls, and how many are trained, in twentieths of the task's own."""
+
+    falls: int
+    trains: int
+
+
+ANNEALINGS = {
+    "5/20": Annealing(5, 20),
+    "10/20": Annealing(10, 20),
+    "20/20": Annealing(20, 20),
+    "20/60": Annealing(20, 60),
+}
+
+
+class Condition(NamedTuple):
+    """What all rules of a cell share.
+
+    Attributes:
+        rest: a key of `RESTS`.
+        annealing: a key of `ANNEALINGS`.
+        ratio: z0 over the critical z of each network's split, > 0.
+        lr: learning rate, the tuned one of csbp, > 0.
+        z_tuned: the tuned z of csbp, > 0.
+        substeps: of the flow, so many times more than are needed.
+    """
+
+    rest: str
+    annealing: str
+    ratio: float
+    lr: float
+    z_tuned: float
+    substeps: int = 1
+
+
+def run_condition(
+    name: str,
+    condition: Condition,
+    networks: Networks | None = None,
+) -> dict[str, Any]:
+    """Train the final networks by every rule, and test them.
+
+    Args:
+        name: of a task, one of `TASK_NAMES`.
+        condition: what all rules share.
+        networks: other networks than the final ones, to try.
+
+    Returns the condition, `splits`, `z_start` of each network, and by rule: `accuracy` on the test
+    samples, `rate`, `dead` and `zero_surrogate` at the end, `[networks]` each, and `curve`, the
+    mean validation accuracy over the epochs.
+
+    Raises ValueError, one line, for an unknown name or a number out of range.
+    """
+    check_choice("name", name, TASK_NAMES)
+    check_choice("rest", condition.rest, RESTS)
+    check_choice("annealing", condition.annealing, ANNEALINGS)
+    check("ratio", condition.ratio, "(0, inf)")
+    check("lr", condition.lr, "(0, inf)")
+    check("z_tuned", condition.z_tuned, "(0, inf)")
+    networks = final_networks(name) if networks is None else networks
+    task = TASKS[name]
+    I0 = RESTS[condition.rest]
+    limits = {
+        split: layer_critical_z(task, split, condition.lr, I0) for split in set(networks.splits)
+    }
+    z_start = [condition.ratio * limits[split] for split in networks.splits]
+
+    def train(rule: str, excess: Tensor | None = None) -> Overshoot:
+        return _made(task, rule, networks, condition, z_start, excess)
+
+    csbp = train("csbp")
+    csbp.record = True
+    results = {"bp": _trained(train("bp")), "csbp": _trained(csbp)}
+    for rule in ("inner flow", "outer flow", "kick"):
+        results[rule] = _trained(train(rule))
+    results["noise"] = _trained(train("noise", excess=torch.stack(csbp.excess)))
+    return {
+        "task": name,
+        **condition._asdict(),
+        "splits": networks.splits,
+        "z_start": plain(torch.tensor(z_start)),
+        "rules": results,
+    }
+
+
+def _made(
+    task: Task,
+    rule: str,
+    networks: Networks,
+    condition: Condition,
+    z_start: Sequence[float],
+    excess: Tensor | None,
+) -> Overshoot:
+    """The networks, to be trained by a rule."""
+    falls, trains = ANNEALINGS[condition.annealing]
+    twentieth = task.epochs // 20
+    return Overshoot(
+        task,
+        rule,
+        networks.seeds,
+        networks.splits,
+        condition.lr,
+        z_start,
+        z_end=condition.z_tuned / END,
+        I0=RESTS[condition.rest],
+        annealing=falls * twentieth,
+        epochs=trains * twentieth,
+        excess=excess,
+        substeps=condition.substeps,
+    )
+
+
+def _trained(run: Overshoot) -> dict[str, Any]:
+    """Train and test the networks of a rule."""
+    state, curve = run.train()
+    tested = run.test(state)
+    return {
+        "accuracy": plain(tested["accuracy"]),
+        "rate": plain(tested["rate"]),
+        "dead": plain(tested["dead"]),
+        "zero_surrogate": plain(run.zero_surrogate(state)),
+        "curve": plain(curve.mean(1)),
+    }
+
+
+def command_line() -> argparse.ArgumentParser:
+    """The arguments of `main`."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("task", choices=TASK_NAMES)
+    parser.add_argument("--rest", choices=RESTS, required=True, help="where h* lies")
+    parser.add_argument("--annealing", choices=ANNEALINGS, required=True, help="falls/trains")
+    parser.add_argument("--ratio", type=float, required=True, help="z0 / z_c")
+    parser.add_argument("--lr", type=float, required=True, help="csbp's tuned learning rate")
+    parser.add_argument("--z", type=float, required=True, help="csbp's tuned z")
+    parser.add_argument("--substeps", type=int, default=1, help="of the flow, times what is needed")
+    parser.add_argument("--out", type=Path, required=True, help="the JSON to write")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a cell from the command line; bad input is one line on stderr and exit code 2."""
+    options = command_line().parse_args(arguments)
+    try:
+        write_cell(options)
+    except ValueError as error:
+        print(f"study.experiment_1: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def write_cell(options: argparse.Namespace) -> None:
+    """Run the cell that the command line asks for, and write it with its provenance."""
+    torch.set_num_threads(1)  # a sum that is not shared out rounds in the same way when repeated
+    start = time.perf_counter()
+    check_out(options.out)
+    condition = Condition(
+        rest=options.rest,
+        annealing=options.annealing,
+        ratio=options.ratio,
+        lr=options.lr,
+        z_tuned=options.z,
+        substeps=options.substeps,
+    )
+    cell = run_condition(options.task, condition)
+    cell["provenance"] = {
+        "protocol": digest(),
+        "seconds": round(time.perf_counter() - start, 1),
+        "versions": versions("torch", "numpy", "scikit-learn"),
+        **machine(),
+    }
+    replace_file(options.out, json.dumps(cell, allow_nan=False).encode() + b"\n")
+
+
+if __name__ == "__main__":
+    main()

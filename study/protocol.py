@@ -1,0 +1,61 @@
+"""What `PROTOCOL.md` fixes in numbers: seeds, splits, margins; and which text of it is in force."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import NamedTuple
+
+from csbp_notebooks.files import ROOT
+
+PROTOCOL = ROOT / "study" / "PROTOCOL.md"
+
+SPLITS = (1, 2, 3, 4, 5, 6, 7, 8)  # of the final networks
+
+SEEDS = {
+    "digits_1": 64,
+    "digits_3": 96,
+    "digits_conv": 96,
+    "randman_1": 96,
+    "randman_3": 128,
+    "xor": 256,
+}
+
+# A smaller difference in accuracy counts as none; in points.
+MARGINS = {
+    "digits_1": 0.3,
+    "digits_3": 0.5,
+    "digits_conv": 0.5,
+    "randman_1": 0.5,
+    "randman_3": 2.0,
+    "xor": 10.0,
+}
+
+
+class Networks(NamedTuple):
+    """The final networks of a task.
+
+    Attributes:
+        seeds: one per network.
+        splits: the split of each.
+    """
+
+    seeds: list[int]
+    splits: list[int]
+
+
+def final_networks(name: str) -> Networks:
+    """The networks that every arm trains, the first eighth of the seeds on split 1 and so on.
+
+    Example:
+        >>> networks = final_networks("digits_1")
+        >>> networks.seeds[7:9], networks.splits[7:9]
+        ([7, 8], [1, 2])
+    """
+    seeds = list(range(SEEDS[name]))
+    per_split = len(seeds) // len(SPLITS)
+    return Networks(seeds, [SPLITS[seed // per_split] for seed in seeds])
+
+
+def digest() -> str:
+    """The SHA-256 of the protocol, which every cell records."""
+    return hashlib.sha256(PROTOCOL.read_bytes()).hexdigest()

@@ -1,0 +1,215 @@
+"""How settings are chosen: on tuning seeds and tuning splits, as `PROTOCOL.md` has it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from torch import Tensor
+
+from csbp_core.checks import check
+
+from .arms import Candidate
+from .tasks import Task
+from .train import Training
+
+FIRST_SEED = 10_000  # final seeds begin at 0
+SPLITS = (9, 10, 11, 12)  # final splits are 1 to 8
+NETWORKS = 16  # per candidate, four on each split
+LONGEST = 3  # the number of epochs is chosen up to so many times the task's own
+EXTENSIONS = 3  # of a grid, on each side, at most
+AT_ONCE = 256  # networks in one run, to save memory
+
+
+class Conditions(NamedTuple):
+    """What all candidates of one choice are trained under.
+
+    Attributes:
+        arm: the name of one of `study.arms.ARMS`.
+        start_from_data: (mean, spread) as for `Training`; None for torch's start.
+        schedule: of the learning rate, as for `Training`. Under "cosine" all epochs are trained.
+    """
+
+    arm: str
+    start_from_data: tuple[float, float] | None = None
+    schedule: str = "constant"
+
+
+class Choice(NamedTuple):
+    """The chosen setting.
+
+    Attributes:
+        lr: learning rate.
+        z: strength of what the arm adds.
+        epochs: after which training stops.
+        accuracy: the largest mean validation accuracy of the tuning networks on the way.
+        at_an_end: of which grids it lies at an end: of "lr", "z", "epochs".
+        table: (lr, z, epochs, accuracy) of every candidate.
+    """
+
+    lr: float
+    z: float
+    epochs: int
+    accuracy: float
+    at_an_end: list[str]
+    table: list[tuple[float, float, int, float]]
+
+
+def longest(task: Task) -> int:
+    """The most epochs that a training may last, and the length of its annealing."""
+    return LONGEST * task.epochs
+
+
+def choose(
+    task: Task,
+    conditions: Conditions,
+    lrs: Sequence[float],
+    zs: Sequence[float],
+    networks: int = NETWORKS,
+) -> Choice:
+    """The best of all pairs of a learning rate and a strength, and the epoch to stop at.
+
+    Where the best lies at an end of a grid that has more than one value, the grid goes on there by
+    a factor of two, at most three times on each side. Of equal means the smaller z is chosen, then
+    the smaller learning rate. Accuracy reaches a plateau, on which the best epoch is chance: the
+    first epoch is chosen that is not worse by more than one standard error of the difference.
+
+    Args:
+        task: of `TASKS`.
+        conditions: what all are trained under.
+        lrs: learning rates, > 0.
+        zs: strengths, > 0; a single one is not extended.
+        networks: per candidate, >= 1.
+    """
+    check("lrs", lrs, "(0, inf)", array=True)
+    check("zs", zs, "(0, inf)", array=True)
+    grids = {"lr": sorted(lrs), "z": sorted(zs)}
+    extended: dict[tuple[str, str], int] = {}  # by grid and side
+    curves: dict[Candidate, Tensor] = {}
+    while True:
+        missing = [
+            Candidate(lr, z) for z in grids["z"] for lr in grids["lr"] if (lr, z) not in curves
+        ]
+        curves |= validation_curves(task, conditions, missing, networks)
+        best = best_of(curves, task, conditions)
+        side = _side_to_extend(best, grids, extended)
+        if side is None:
+            return _choice(best, curves, grids, task, conditions)
+        grid, end = side
+        extended[side] = extended.get(side, 0) + 1
+        if end == "low":
+            grids[grid].insert(0, grids[grid][0] / 2)
+        else:
+            grids[grid].append(grids[grid][-1] * 2)
+
+
+class Best(NamedTuple):
+    """A candidate, the epoch to stop it at, and its largest mean accuracy on the way."""
+
+    candidate: Candidate
+    epochs: int
+    accuracy: float
+
+
+def best_of(curves: dict[Candidate, Tensor], task: Task, conditions: Conditions) -> Best:
+    """The best candidate; ties as `choose` breaks them.
+
+    Args:
+        curves: validation accuracies, `[validations, networks]`.
+        task: how often it is validated.
+        conditions: under a cosine schedule only the last epoch counts.
+    """
+    found = [
+        _at_its_best(candidate, curve, task, conditions) for candidate, curve in curves.items()
+    ]
+
+    def order(best: Best) -> tuple[float, float, float]:
+        return (-best.accuracy, best.candidate.z, best.candidate.lr)
+
+    return min(found, key=order)
+
+
+def _at_its_best(
+    candidate: Candidate,
+    curve: Tensor,
+    task: Task,
+    conditions: Conditions,
+) -> Best:
+    means = curve.mean(1)
+    if conditions.schedule == "cosine":  # it ends where the rate does
+        return Best(candidate, len(means) * task.every, round(float(means[-1]), 12))
+    best = int(means.argmax())
+    lacking = curve[best] - curve  # [validations, networks]
+    error = lacking.std(1) / curve.shape[1] ** 0.5
+    is_as_good = lacking.mean(1) <= error
+    first = int(is_as_good.int().argmax())
+    return Best(candidate, (first + 1) * task.every, round(float(means[best]), 12))
+
+
+def _side_to_extend(
+    best: Best,
+    grids: dict[str, list[float]],
+    extended: dict[tuple[str, str], int],
+) -> tuple[str, str] | None:
+    """The grid and the side at whose end the best lies, if it may still be extended there."""
+    for grid, value in best.candidate._asdict().items():
+        values = grids[grid]
+        for side, end in (("low", values[0]), ("high", values[-1])):
+            is_open = len(values) > 1 and extended.get((grid, side), 0) < EXTENSIONS
+            if value == end and is_open:
+                return grid, side
+    return None
+
+
+def _choice(
+    best: Best,
+    curves: dict[Candidate, Tensor],
+    grids: dict[str, list[float]],
+    task: Task,
+    conditions: Conditions,
+) -> Choice:
+    at_an_end = [
+        grid
+        for grid, value in best.candidate._asdict().items()
+        if len(grids[grid]) > 1 and value in (grids[grid][0], grids[grid][-1])
+    ]
+    is_late = best.epochs > 0.9 * longest(task)
+    if conditions.schedule == "constant" and is_late:
+        at_an_end.append("epochs")
+    table = []
+    for candidate, curve in curves.items():
+        found = _at_its_best(candidate, curve, task, conditions)
+        table.append((candidate.lr, candidate.z, found.epochs, found.accuracy))
+    return Choice(*best.candidate, best.epochs, best.accuracy, at_an_end, sorted(table))
+
+
+def validation_curves(
+    task: Task,
+    conditions: Conditions,
+    candidates: Sequence[Candidate],
+    networks: int = NETWORKS,
+) -> dict[Candidate, Tensor]:
+    """The validation accuracies of every candidate over the epochs, `[validations, networks]`.
+
+    All candidates get the same networks, on the same splits, so that they can be compared.
+    """
+    curves: dict[Candidate, Tensor] = {}
+    together = max(1, AT_ONCE // networks)
+    for first in range(0, len(candidates), together):
+        some = candidates[first : first + together]
+        numbers = list(range(networks)) * len(some)
+        run = Training(
+            task,
+            conditions.arm,
+            seeds=[FIRST_SEED + number for number in numbers],
+            lr=[candidate.lr for candidate in some for _ in range(networks)],
+            z=[candidate.z for candidate in some for _ in range(networks)],
+            epochs=longest(task),
+            splits=[SPLITS[number % len(SPLITS)] for number in numbers],
+            start_from_data=conditions.start_from_data,
+            schedule=conditions.schedule,
+        )
+        _, curve = run.train()  # [validations, networks of all]
+        parts = curve.split(networks, dim=1)  # [validations, networks] each
+        curves |= dict(zip(some, parts, strict=True))
+    return curves

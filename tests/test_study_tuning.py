@@ -1,0 +1,115 @@
+"""Tuning finds the best setting of trainings whose validation curves are known."""
+
+import pytest
+import torch
+
+from study import tuning
+from study.arms import Candidate
+from study.tasks import TASKS
+from study.train import Training
+from study.tuning import Conditions, best_of, choose, validation_curves
+
+TASK = TASKS["digits_1"]
+BP = Conditions("bp")
+EPOCHS = 60  # three times the task's own
+NETWORKS = 4
+
+
+@pytest.fixture
+def known(monkeypatch):
+    """Stand-in trainings: their accuracy is best at a given lr, z and epoch; and what was asked."""
+
+    def stand_in(best_lr, best_z, best_epoch):
+        asked = []
+
+        def curves(task, conditions, candidates, networks):
+            asked.extend(candidates)
+            epochs = torch.arange(1, EPOCHS + 1)[:, None].expand(-1, networks)
+            lacking = 1e-3 * (epochs - best_epoch).abs()
+            made = {}
+            for lr, z in candidates:
+                distance = abs(torch.tensor(lr / best_lr).log2()) + abs(
+                    torch.tensor(z / best_z).log2()
+                )
+                made[Candidate(lr, z)] = 0.9 - 0.1 * distance - lacking
+            return made
+
+        monkeypatch.setattr(tuning, "validation_curves", curves)
+        return asked
+
+    return stand_in
+
+
+def test_the_best_pair_and_its_epoch_are_found(known):
+    known(best_lr=0.2, best_z=4.0, best_epoch=25)
+    choice = choose(TASK, BP, [0.1, 0.2, 0.4], [2.0, 4.0, 8.0], NETWORKS)
+    assert (choice.lr, choice.z, choice.epochs) == (0.2, 4.0, 25)
+    assert choice.accuracy == pytest.approx(0.9)
+    assert choice.at_an_end == []
+    assert len(choice.table) == 9
+
+
+def test_a_grid_goes_on_by_factors_of_two_until_the_best_is_inside(known):
+    asked = known(best_lr=0.8, best_z=1.0, best_epoch=25)
+    choice = choose(TASK, BP, [0.1, 0.2], [1.0], NETWORKS)
+    assert choice.lr == 0.8
+    assert choice.at_an_end == []
+    assert [candidate.lr for candidate in asked] == [0.1, 0.2, 0.4, 0.8, 1.6]
+
+
+def test_it_goes_on_three_times_and_then_says_that_the_choice_is_at_an_end(known):
+    asked = known(best_lr=1e-6, best_z=1e6, best_epoch=25)
+    choice = choose(TASK, BP, [0.1, 0.2], [1.0, 2.0], NETWORKS)
+    assert (choice.lr, choice.z) == (0.1 / 8, 16.0)
+    assert choice.at_an_end == ["lr", "z"]
+    assert len(asked) == len(set(asked)) == 5 * 5
+
+
+def test_a_grid_of_one_value_stays_so(known):
+    known(best_lr=0.2, best_z=100.0, best_epoch=25)
+    choice = choose(TASK, BP, [0.1, 0.2, 0.4], [1.0], NETWORKS)
+    assert choice.z == 1.0
+    assert choice.at_an_end == []
+
+
+def test_an_epoch_near_the_longest_is_reported(known):
+    known(best_lr=0.2, best_z=1.0, best_epoch=EPOCHS)
+    assert choose(TASK, BP, [0.1, 0.2, 0.4], [1.0], NETWORKS).at_an_end == ["epochs"]
+
+
+def test_a_cosine_schedule_is_trained_to_its_end(known):
+    known(best_lr=0.2, best_z=1.0, best_epoch=10)
+    cosine = Conditions("bp", schedule="cosine")
+    choice = choose(TASK, cosine, [0.1, 0.2, 0.4], [1.0], NETWORKS)
+    assert choice.epochs == EPOCHS
+    assert choice.accuracy == pytest.approx(0.9 - 0.05)
+    assert choice.at_an_end == []
+
+
+def test_of_equal_candidates_the_smaller_z_and_then_the_smaller_lr_is_chosen():
+    same = torch.full((3, NETWORKS), 0.5)
+    pairs = [(0.2, 1.0), (0.1, 2.0), (0.1, 1.0), (0.2, 2.0)]
+    curves = {Candidate(lr, z): same for lr, z in pairs}
+    assert best_of(curves, TASK, BP).candidate == (0.1, 1.0)
+    assert best_of(curves, TASK, BP).epochs == 1
+
+
+def test_on_a_plateau_the_first_epoch_within_one_standard_error_is_chosen():
+    """Differences to the best epoch, the last: .02 +- .02, .01 +- .02 and 0, of four networks."""
+    spread = torch.tensor([0.02, -0.02, 0.02, -0.02])
+    curve = torch.stack([0.88 + spread, 0.89 + spread, torch.full((4,), 0.9)])
+    assert best_of({Candidate(0.1, 1.0): curve}, TASK, BP).epochs == 2
+    assert best_of({Candidate(0.1, 1.0): curve}, TASK, BP).accuracy == pytest.approx(0.9)
+
+
+def test_every_candidate_has_the_same_networks_on_the_tuning_splits(monkeypatch):
+    monkeypatch.setattr(tuning, "AT_ONCE", 8)  # two candidates at once
+    monkeypatch.setattr(tuning, "LONGEST", 1)
+    task = TASKS["xor"]._replace(epochs=20)
+    candidates = [Candidate(lr, 5.0) for lr in (0.1, 0.2, 0.4)]
+    curves = validation_curves(task, Conditions("csbp"), candidates, NETWORKS)
+    assert list(curves) == candidates
+    seeds = [10_000, 10_001, 10_002, 10_003]
+    for (lr, z), curve in curves.items():
+        run = Training(task, "csbp", seeds, lr, z, epochs=20, splits=[9, 10, 11, 12])
+        assert torch.equal(curve, run.train()[1])
