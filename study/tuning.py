@@ -1,17 +1,31 @@
-"""How settings are chosen: on tuning seeds and tuning splits, as `PROTOCOL.md` has it."""
+"""How settings are chosen: on tuning seeds and tuning splits, as `PROTOCOL.md` has it.
+
+python -m study.tuning digits_1 bp --out bp.json
+python -m study.tuning digits_1 csbp --bp bp.json --out csbp.json
+"""
 
 from __future__ import annotations
 
+import argparse
+import json
+import sys
+import time
 from collections.abc import Sequence
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
-from csbp_core.checks import check
+from csbp_core.checks import check, check_choice
+from csbp_notebooks.files import replace_file
+from csbp_notebooks.provenance import machine, versions
 
-from .arms import Candidate
-from .tasks import Task
-from .train import Training
+from .arms import BASELINE, UNUSED_STRENGTH, Candidate
+from .cell import check_out, read_cell
+from .protocol import digest
+from .tasks import TASKS, Task
+from .train import SCHEDULES, Training
 
 FIRST_SEED = 10_000  # final seeds begin at 0
 SPLITS = (9, 10, 11, 12)  # final splits are 1 to 8
@@ -19,6 +33,17 @@ NETWORKS = 16  # per candidate, four on each split
 LONGEST = 3  # the number of epochs is chosen up to so many times the task's own
 EXTENSIONS = 3  # of a grid, on each side, at most
 AT_ONCE = 256  # networks in one run, to save memory
+
+
+# Where the grids of the baseline's learning rates and of each arm's strengths begin; the other arms
+# start at the baseline's rate times a half, one and two.
+LEARNING_RATES = (0.1, 0.2, 0.4, 0.8)
+FACTORS = (0.5, 1.0, 2.0)
+STRENGTHS = {
+    "bp": (UNUSED_STRENGTH,),
+    "csbp": (1.0, 3.0, 10.0, 30.0),
+    "membrane": (3.0, 10.0, 30.0, 100.0),
+}
 
 
 class Conditions(NamedTuple):
@@ -213,3 +238,75 @@ def validation_curves(
         parts = curve.split(networks, dim=1)  # [validations, networks] each
         curves |= dict(zip(some, parts, strict=True))
     return curves
+
+
+def tune(name: str, conditions: Conditions, bp_lr: float | None) -> dict[str, Any]:
+    """Choose the settings of an arm, as numbers that JSON knows.
+
+    Args:
+        name: of a task, of `TASKS`.
+        conditions: what all candidates are trained under; its arm one of `STRENGTHS`.
+        bp_lr: the baseline's chosen learning rate under the same conditions; None for itself.
+
+    Raises ValueError for an unknown name, or if the baseline's rate is missing.
+    """
+    check_choice("name", name, TASKS)
+    check_choice("arm", conditions.arm, STRENGTHS)
+    if conditions.arm == BASELINE:
+        lrs: Sequence[float] = LEARNING_RATES
+    elif bp_lr is None:
+        raise ValueError(
+            f"--bp is missing: {conditions.arm} is tuned around the rate of {BASELINE}"
+        )
+    else:
+        lrs = [factor * bp_lr for factor in FACTORS]
+    choice = choose(TASKS[name], conditions, lrs, STRENGTHS[conditions.arm])
+    return {"task": name, **conditions._asdict(), **choice._asdict()}
+
+
+def command_line() -> argparse.ArgumentParser:
+    """The arguments of `main`."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("task", choices=TASKS)
+    parser.add_argument("arm", choices=STRENGTHS)
+    parser.add_argument("--bp", type=Path, help="what this command wrote for bp")
+    parser.add_argument(
+        "--start-from-data", type=float, nargs=2, metavar=("MEAN", "SPREAD"), help="of the currents"
+    )
+    parser.add_argument("--schedule", choices=SCHEDULES, default="constant")
+    parser.add_argument("--out", type=Path, required=True, help="the JSON to write")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Tune from the command line; bad input is one line on stderr and exit code 2."""
+    options = command_line().parse_args(arguments)
+    try:
+        write_choice(options)
+    except ValueError as error:
+        print(f"study.tuning: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def write_choice(options: argparse.Namespace) -> None:
+    """Choose what the command line asks for, and write it with its provenance."""
+    torch.set_num_threads(1)  # a sum that is not shared out rounds in the same way when repeated
+    start = time.perf_counter()
+    check_out(options.out)
+    bp_lr = None if options.bp is None else read_cell("--bp", options.bp)["lr"]
+    start_from_data = options.start_from_data and tuple(options.start_from_data)
+    conditions = Conditions(options.arm, start_from_data, options.schedule)
+    choice = tune(options.task, conditions, bp_lr)
+    choice["provenance"] = {
+        "protocol": digest(),
+        "seconds": round(time.perf_counter() - start, 1),
+        "versions": versions("torch", "numpy", "scikit-learn"),
+        **machine(),
+    }
+    replace_file(options.out, json.dumps(choice, allow_nan=False).encode() + b"\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,13 +1,16 @@
 """Tuning finds the best setting of trainings whose validation curves are known."""
 
+import json
+
 import pytest
 import torch
 
 from study import tuning
 from study.arms import Candidate
+from study.protocol import PROTOCOL, digest
 from study.tasks import TASKS
 from study.train import Training
-from study.tuning import Conditions, best_of, choose, validation_curves
+from study.tuning import Conditions, best_of, choose, main, validation_curves
 
 TASK = TASKS["digits_1"]
 BP = Conditions("bp")
@@ -113,3 +116,46 @@ def test_every_candidate_has_the_same_networks_on_the_tuning_splits(monkeypatch)
     for (lr, z), curve in curves.items():
         run = Training(task, "csbp", seeds, lr, z, epochs=20, splits=[9, 10, 11, 12])
         assert torch.equal(curve, run.train()[1])
+
+
+# The command
+
+
+def test_the_command_tunes_bp_and_then_an_arm_around_its_rate(known, tmp_path):
+    asked = known(best_lr=0.2, best_z=3.0, best_epoch=25)
+    bp, csbp = tmp_path / "bp.json", tmp_path / "csbp.json"
+    main(["digits_1", "bp", "--out", str(bp)])
+    assert {candidate.lr for candidate in asked} == {0.1, 0.2, 0.4, 0.8}
+    asked.clear()
+    main(["digits_1", "csbp", "--bp", str(bp), "--out", str(csbp)])
+    assert {candidate.lr for candidate in asked} == {0.1, 0.2, 0.4}
+    made = json.loads(csbp.read_text())
+    assert (made["task"], made["arm"], made["lr"], made["z"]) == ("digits_1", "csbp", 0.2, 3.0)
+    assert made["provenance"]["protocol"] == digest()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["csbp"], "--bp is missing: csbp is tuned around the rate of bp"),
+        (["csbp", "--bp", "nowhere.json"], "--bp = nowhere.json: must be the JSON of a cell"),
+    ],
+)
+def test_an_arm_without_the_rate_of_bp_is_refused_in_one_line(arguments, said, tmp_path, capsys):
+    with pytest.raises(SystemExit) as error:
+        main(["digits_1", *arguments, "--out", str(tmp_path / "out.json")])
+    assert error.value.code == 2
+    assert said in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_tuned_starts_with_the_grids_of_the_protocol():
+    text = " ".join(PROTOCOL.read_text().split())
+    assert "Learning rates begin with .1, .2, .4, .8 for BP" in text
+    assert tuning.LEARNING_RATES == (0.1, 0.2, 0.4, 0.8)
+    assert "BP's rate times .5, 1, 2" in text
+    assert tuning.FACTORS == (0.5, 1, 2)
+    assert "1, 3, 10, 30 for csbp on the output" in text
+    assert tuning.STRENGTHS["csbp"] == (1, 3, 10, 30)
+    assert "3, 10, 30, 100 on the membrane" in text
+    assert tuning.STRENGTHS["membrane"] == (3, 10, 30, 100)
