@@ -1,7 +1,7 @@
 """Experiment 1 of `PROTOCOL.md`, one condition: all rules at one rest point, annealing and z.
 
 python -m study.experiment_1 digits_1 --rest inside --annealing 20/20 --ratio 2 \
-    --lr 0.2 --z 5 --out cell.json
+    --csbp tuned.json --out cell.json
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from csbp_core.checks import check, check_choice
 from csbp_notebooks.files import replace_file
 from csbp_notebooks.provenance import machine, versions
 
-from .cell import check_out, plain
+from .cell import check_out, plain, read_cell
 from .overshoot import Overshoot, layer_critical_z
 from .protocol import Networks, digest, final_networks
 from .tasks import TASKS, Task
@@ -170,8 +170,7 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument("--rest", choices=RESTS, required=True, help="where h* lies")
     parser.add_argument("--annealing", choices=ANNEALINGS, required=True, help="falls/trains")
     parser.add_argument("--ratio", type=float, required=True, help="z0 / z_c")
-    parser.add_argument("--lr", type=float, required=True, help="csbp's tuned learning rate")
-    parser.add_argument("--z", type=float, required=True, help="csbp's tuned z")
+    parser.add_argument("--csbp", type=Path, required=True, help="what study.tuning wrote for csbp")
     parser.add_argument("--substeps", type=int, default=1, help="of the flow, times what is needed")
     parser.add_argument("--out", type=Path, required=True, help="the JSON to write")
     return parser
@@ -192,12 +191,15 @@ def write_cell(options: argparse.Namespace) -> None:
     torch.set_num_threads(1)  # a sum that is not shared out rounds in the same way when repeated
     start = time.perf_counter()
     check_out(options.out)
+    tuned = read_cell("--csbp", options.csbp)
+    if (tuned.get("task"), tuned.get("arm")) != (options.task, "csbp"):
+        raise ValueError(f"--csbp = {options.csbp}: must be what was tuned for {options.task} csbp")
     condition = Condition(
         rest=options.rest,
         annealing=options.annealing,
         ratio=options.ratio,
-        lr=options.lr,
-        z_tuned=options.z,
+        lr=tuned["lr"],
+        z_tuned=tuned["z"],
         substeps=options.substeps,
     )
     cell = run_condition(options.task, condition)

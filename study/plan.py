@@ -1,4 +1,4 @@
-"""Print, as JSON for the Snakefile, which tasks and arms there are and which arms each arm needs.
+"""Print, as JSON for the Snakefile, what there is to run.
 
 python -m study.plan
 """
@@ -6,13 +6,23 @@ python -m study.plan
 import json
 
 from .arms import ARMS
+from .experiment_1 import ANNEALINGS, RATIOS, RESTS, TASK_NAMES
 from .tasks import TASKS
 
 
 def main() -> None:
     """Print the plan."""
-    needs = {name: arm.needs for name, arm in ARMS.items()}
-    print(json.dumps({"tasks": list(TASKS), "needs": needs}))
+    plan = {
+        "tasks": list(TASKS),
+        "needs": {name: arm.needs for name, arm in ARMS.items()},  # of each arm other arms' cells
+        "experiment_1": {
+            "tasks": TASK_NAMES,
+            "rests": list(RESTS),
+            "annealings": list(ANNEALINGS),
+            "ratios": RATIOS,
+        },
+    }
+    print(json.dumps(plan))
 
 
 if __name__ == "__main__":

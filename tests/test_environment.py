@@ -234,7 +234,8 @@ def test_make_lets_python_find_a_folder_that_is_not_named_in_ascii(project):
 # Plays Python: it prints a plan; of a cell and of the results it keeps the words, and makes them.
 PYTHON = """#!/bin/sh
 if [ "$2" = study.plan ]; then
-    echo '{"tasks": ["xor"], "needs": {"bp": [], "csbp": ["bp"]}}'
+    echo '{"tasks": ["xor"], "needs": {"bp": [], "csbp": ["bp"]}, "experiment_1":
+        {"tasks": ["xor"], "rests": ["inside"], "annealings": ["5/20"], "ratios": [2.0]}}'
     exit
 fi
 printf '%s|' "$@" >> "$0.log"
@@ -257,11 +258,25 @@ def test_the_study_runs_in_any_folder_with_any_python_from_anywhere(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     cell = "runs/study/xor"
-    assert (folder / "a python.log").read_text().splitlines() == [
-        f"-m|study.cell|xor|bp|--out|{cell}/bp.json|",
-        f"-m|study.cell|xor|csbp|--out|{cell}/csbp.json|--bp|{cell}/bp.json|",
-        "-m|study.collect|runs/study|study/results.json|",
+    tuned = "study/results/tuning/xor"
+    of_experiment = "study/results/experiment_1/xor/inside_5-20_2.0.json"
+    in_order = [
+        [
+            f"-m|study.cell|xor|bp|--out|{cell}/bp.json|",
+            f"-m|study.cell|xor|csbp|--out|{cell}/csbp.json|--bp|{cell}/bp.json|",
+            "-m|study.collect|runs/study|study/results.json|",
+        ],
+        [
+            f"-m|study.tuning|xor|bp|--out|{tuned}/bp.json|",
+            f"-m|study.tuning|xor|csbp|--bp|{tuned}/bp.json|--out|{tuned}/csbp.json|",
+            "-m|study.experiment_1|xor|--rest|inside|--annealing|5/20|--ratio|2.0"
+            f"|--csbp|{tuned}/csbp.json|--out|{of_experiment}|",
+        ],
     ]
+    ran = (folder / "a python.log").read_text().splitlines()
+    assert sorted(ran) == sorted(in_order[0] + in_order[1])
+    for jobs in in_order:
+        assert [job for job in ran if job in jobs] == jobs
     kept = (ROOT / "study" / "results.json").read_text()  # collect replaces it; Snakemake must not
     assert (folder / "study" / "results.json").read_text() == f"{kept}made\n"
 

@@ -62,13 +62,27 @@ def test_the_grid_is_that_of_the_protocol():
     assert list(ANNEALINGS) == ["5/20", "10/20", "20/20", "20/60"]
 
 
-ARGUMENTS = ["--rest", "inside", "--annealing", "5/20", "--ratio", "1", "--lr", "0.4", "--z", "0.5"]
+OPTIONS = {"--rest": "inside", "--annealing": "5/20", "--ratio": "1"}
 
 
-def test_the_command_writes_the_cell_with_the_protocol_it_was_made_by(tmp_path, monkeypatch):
+@pytest.fixture
+def tuned(tmp_path):
+    """What tuning has written for csbp."""
+    path = tmp_path / "tuned.json"
+    path.write_text(json.dumps({"task": "xor", "arm": "csbp", "lr": 0.4, "z": 0.5}))
+    return path
+
+
+def run_command(tuned, out, **changed):
+    options = {**OPTIONS, "--csbp": str(tuned), "--out": str(out)}
+    options |= {f"--{name}": value for name, value in changed.items()}
+    main(["xor", *(word for pair in options.items() for word in pair)])
+
+
+def test_the_command_writes_the_cell_with_the_protocol_it_was_made_by(tuned, tmp_path, monkeypatch):
     monkeypatch.setattr(experiment_1, "final_networks", lambda name: NETWORKS)
     out = tmp_path / "cell.json"
-    main(["xor", *ARGUMENTS, "--out", str(out)])
+    run_command(tuned, out)
     cell = json.loads(out.read_text())
     assert cell["provenance"]["protocol"] == digest()
     condition = CONDITION._replace(annealing="5/20", ratio=1.0)
@@ -76,19 +90,28 @@ def test_the_command_writes_the_cell_with_the_protocol_it_was_made_by(tmp_path, 
     assert {key: cell[key] for key in expected} == json.loads(json.dumps(expected))
 
 
-@pytest.mark.parametrize(
-    ("option", "value", "said"),
-    [
-        ("--ratio", "0", "ratio = 0.0: must be a number in (0, inf)"),
-        ("--lr", "-1", "lr = -1.0: must be a number in (0, inf)"),
-        ("--z", "inf", "z_tuned = inf: must be a number in (0, inf)"),
-    ],
-)
-def test_a_number_out_of_range_is_one_line(option, value, said, tmp_path, capsys):
-    arguments = list(ARGUMENTS)
-    arguments[arguments.index(option) + 1] = value
+def refusal(tuned, out, capsys, **changed):
     with pytest.raises(SystemExit) as error:
-        main(["xor", *arguments, "--out", str(tmp_path / "cell.json")])
+        run_command(tuned, out, **changed)
     assert error.value.code == 2
-    assert capsys.readouterr().err == f"study.experiment_1: {said}\n"
-    assert not list(tmp_path.iterdir())
+    assert not out.exists()
+    return capsys.readouterr().err
+
+
+def test_a_ratio_out_of_range_is_one_line(tuned, tmp_path, capsys):
+    said = refusal(tuned, tmp_path / "cell.json", capsys, ratio="0")
+    assert said == "study.experiment_1: ratio = 0.0: must be a number in (0, inf)\n"
+
+
+def test_what_was_tuned_for_another_task_or_arm_is_refused_in_one_line(tuned, tmp_path, capsys):
+    tuned.write_text(json.dumps({"task": "digits_1", "arm": "csbp", "lr": 0.4, "z": 0.5}))
+    said = refusal(tuned, tmp_path / "cell.json", capsys)
+    must = f"--csbp = {tuned}: must be what was tuned for xor csbp"
+    assert said == f"study.experiment_1: {must}\n"
+
+
+@pytest.mark.parametrize("name", ["lr", "z_tuned"])
+def test_a_learning_rate_or_a_z_out_of_range_is_refused(name):
+    condition = CONDITION._replace(**{name: -1.0})
+    with pytest.raises(ValueError, match=rf"{name} = -1.0: must be a number in \(0, inf\)"):
+        run_condition("xor", condition, NETWORKS)
