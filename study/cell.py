@@ -6,9 +6,6 @@ python -m study.cell digits_1 csbp --out csbp.json --bp runs/study/digits_1/bp.j
 from __future__ import annotations
 
 import argparse
-import json
-import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,10 +16,10 @@ from torch import Tensor
 
 from csbp_core import largest_lyapunov
 from csbp_core.checks import check, check_choice
-from csbp_notebooks.files import replace_file, writable_folder
-from csbp_notebooks.provenance import machine, versions
 
+from . import command
 from .arms import ARMS, Candidate, Cells, needed_arms
+from .command import read_cell
 from .tasks import TASKS, Task
 from .train import Training
 
@@ -226,57 +223,11 @@ def command_line() -> argparse.ArgumentParser:
     return parser
 
 
-def read_cell(name: str, path: Path) -> dict[str, Any]:
-    """A cell that was written before.
-
-    Args:
-        name: what the path was given as, for the message.
-        path: the JSON that `main` wrote.
-
-    Raises ValueError, one line, if there is no such file or it holds no cell.
-    """
-    must = f"{name} = {path}: must be the JSON of a cell, as study.cell writes it"
-    try:
-        cell = json.loads(path.read_text())
-    except OSError as error:
-        raise ValueError(f"{must} ({error.strerror})") from None
-    except ValueError:  # neither text nor JSON
-        raise ValueError(must) from None
-    if not isinstance(cell, dict):
-        raise ValueError(must)
-    return cell
-
-
-def check_out(path: Path) -> None:
-    """Make the folder of a file to be written; ValueError, one line, if it cannot be written."""
-    if path.is_dir():
-        raise ValueError(f"--out = {path}: must be a file, not a folder")
-    try:
-        writable_folder(path.parent)
-    except ValueError:
-        raise ValueError(f"--out = {path}: must be in a folder that can be written") from None
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a cell from the command line; bad input is one line on stderr and exit code 2."""
-    options = command_line().parse_args(arguments)
-    try:
-        write_cell(options)
-    except ValueError as error:
-        print(f"study.cell: {error}", file=sys.stderr)
-        sys.exit(2)
-
-
-def write_cell(options: argparse.Namespace) -> None:
-    """Run the cell that the command line asks for, and write it with its provenance."""
-    # Snakemake runs as many cells at once as there are cores; and a sum that is not shared out
-    # among threads rounds in the same way whenever it is repeated.
-    torch.set_num_threads(1)
-    start = time.perf_counter()
+def made(options: argparse.Namespace) -> dict[str, Any]:
+    """The cell that the command line asks for."""
     paths = {arm: getattr(options, arm) for arm in needed_arms()}
     cells = {arm: read_cell(f"--{arm}", path) for arm, path in paths.items() if path is not None}
-    check_out(options.out)  # now rather than after the training
-    cell = run_cell(
+    return run_cell(
         options.task,
         options.arm,
         cells,
@@ -284,12 +235,11 @@ def write_cell(options: argparse.Namespace) -> None:
         epochs=options.epochs,
         tuning=options.tuning,
     )
-    cell["provenance"] = {
-        "seconds": round(time.perf_counter() - start, 1),
-        "versions": versions("torch", "numpy", "scikit-learn"),
-        **machine(),
-    }
-    replace_file(options.out, json.dumps(cell, allow_nan=False).encode() + b"\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a cell from the command line; bad input is one line on stderr and exit code 2."""
+    command.run("study.cell", command_line(), made, arguments)
 
 
 if __name__ == "__main__":

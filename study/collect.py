@@ -16,7 +16,7 @@ from csbp_notebooks.files import replace_file
 
 from .analysis import CellsByTask, first_epochs, target
 from .arms import ARMS, BASELINE
-from .cell import read_cell
+from .command import read_cell
 from .tasks import TASKS
 
 # What is kept of every cell as it is.

@@ -7,9 +7,6 @@ python -m study.experiment_1 digits_1 --rest inside --annealing 20/20 --ratio 2 
 from __future__ import annotations
 
 import argparse
-import json
-import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,13 +15,13 @@ import torch
 from torch import Tensor
 
 from csbp_core.checks import check, check_choice
-from csbp_notebooks.files import replace_file
-from csbp_notebooks.provenance import machine, versions
 
-from .cell import check_out, plain, read_cell
+from . import command
+from .cell import plain
 from .overshoot import Overshoot, layer_critical_z
 from .protocol import Networks, digest, final_networks
 from .tasks import TASKS, Task
+from .tuning import read_choice
 
 TASK_NAMES = ("digits_1", "randman_1", "xor")  # those with one hidden layer
 
@@ -176,24 +173,9 @@ def command_line() -> argparse.ArgumentParser:
     return parser
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a cell from the command line; bad input is one line on stderr and exit code 2."""
-    options = command_line().parse_args(arguments)
-    try:
-        write_cell(options)
-    except ValueError as error:
-        print(f"study.experiment_1: {error}", file=sys.stderr)
-        sys.exit(2)
-
-
-def write_cell(options: argparse.Namespace) -> None:
-    """Run the cell that the command line asks for, and write it with its provenance."""
-    torch.set_num_threads(1)  # a sum that is not shared out rounds in the same way when repeated
-    start = time.perf_counter()
-    check_out(options.out)
-    tuned = read_cell("--csbp", options.csbp)
-    if (tuned.get("task"), tuned.get("arm")) != (options.task, "csbp"):
-        raise ValueError(f"--csbp = {options.csbp}: must be what was tuned for {options.task} csbp")
+def made(options: argparse.Namespace) -> dict[str, Any]:
+    """The cell that the command line asks for."""
+    tuned = read_choice("--csbp", options.csbp, options.task, "csbp")
     condition = Condition(
         rest=options.rest,
         annealing=options.annealing,
@@ -202,14 +184,12 @@ def write_cell(options: argparse.Namespace) -> None:
         z_tuned=tuned["z"],
         substeps=options.substeps,
     )
-    cell = run_condition(options.task, condition)
-    cell["provenance"] = {
-        "protocol": digest(),
-        "seconds": round(time.perf_counter() - start, 1),
-        "versions": versions("torch", "numpy", "scikit-learn"),
-        **machine(),
-    }
-    replace_file(options.out, json.dumps(cell, allow_nan=False).encode() + b"\n")
+    return run_condition(options.task, condition)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a cell from the command line; bad input is one line on stderr and exit code 2."""
+    command.run("study.experiment_1", command_line(), made, arguments, protocol=digest())
 
 
 if __name__ == "__main__":

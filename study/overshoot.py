@@ -122,7 +122,8 @@ class Overshoot(Training):
         state = super().step(state, n)
         if self.rule not in ("outer flow", "kick"):
             return state
-        theta, inputs = _theta(state), self._inputs(n)
+        theta = _theta(state)
+        inputs = self._inputs(n)
         time = self.lr / (1 - self.momentum)
         if self.rule == "kick":
             kick = self._kick(theta, inputs, self.z_at(n))

@@ -7,22 +7,17 @@ python -m study.tuning digits_1 csbp --bp bp.json --out csbp.json
 from __future__ import annotations
 
 import argparse
-import json
-import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from csbp_core.checks import check, check_choice
-from csbp_notebooks.files import replace_file
-from csbp_notebooks.provenance import machine, versions
 
+from . import command
 from .arms import BASELINE, UNUSED_STRENGTH, Candidate
-from .cell import check_out, read_cell
+from .command import read_cell
 from .protocol import digest
 from .tasks import TASKS, Task
 from .train import SCHEDULES, Training
@@ -280,32 +275,36 @@ def command_line() -> argparse.ArgumentParser:
     return parser
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Tune from the command line; bad input is one line on stderr and exit code 2."""
-    options = command_line().parse_args(arguments)
-    try:
-        write_choice(options)
-    except ValueError as error:
-        print(f"study.tuning: {error}", file=sys.stderr)
-        sys.exit(2)
+def read_choice(name: str, path: Path, task: str, arm: str) -> dict[str, Any]:
+    """What this command wrote before.
+
+    Args:
+        name: what the path was given as, for the message.
+        path: the JSON that it wrote.
+        task: that it was tuned for.
+        arm: likewise.
+
+    Raises ValueError, one line, for any other file.
+    """
+    choice = read_cell(name, path)
+    if (choice.get("task"), choice.get("arm")) != (task, arm):
+        raise ValueError(f"{name} = {path}: must be what study.tuning wrote for {task} {arm}")
+    return choice
 
 
-def write_choice(options: argparse.Namespace) -> None:
-    """Choose what the command line asks for, and write it with its provenance."""
-    torch.set_num_threads(1)  # a sum that is not shared out rounds in the same way when repeated
-    start = time.perf_counter()
-    check_out(options.out)
-    bp_lr = None if options.bp is None else read_cell("--bp", options.bp)["lr"]
+def made(options: argparse.Namespace) -> dict[str, Any]:
+    """The choice that the command line asks for."""
+    bp_lr = None
+    if options.bp is not None:
+        bp_lr = read_choice("--bp", options.bp, options.task, BASELINE)["lr"]
     start_from_data = options.start_from_data and tuple(options.start_from_data)
     conditions = Conditions(options.arm, start_from_data, options.schedule)
-    choice = tune(options.task, conditions, bp_lr)
-    choice["provenance"] = {
-        "protocol": digest(),
-        "seconds": round(time.perf_counter() - start, 1),
-        "versions": versions("torch", "numpy", "scikit-learn"),
-        **machine(),
-    }
-    replace_file(options.out, json.dumps(choice, allow_nan=False).encode() + b"\n")
+    return tune(options.task, conditions, bp_lr)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Tune from the command line; bad input is one line on stderr and exit code 2."""
+    command.run("study.tuning", command_line(), made, arguments, protocol=digest())
 
 
 if __name__ == "__main__":

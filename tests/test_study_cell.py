@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from study import analysis, cell, collect, plan
+from study import analysis, cell, collect, command, plan
 from study.arms import ARMS, Arm, Candidate, chaos_on_current, needed_arms
 from study.tasks import TASKS
 
@@ -305,7 +305,7 @@ def test_without_numbers_the_command_line_leaves_them_to_the_task(asked, tmp_pat
 @pytest.mark.usefixtures("asked")
 def test_a_cell_is_written_as_one_line_with_where_and_how_long(monkeypatch, tmp_path):
     clock = iter([100.0, 102.3456])
-    monkeypatch.setattr(cell, "time", types.SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr(command, "time", types.SimpleNamespace(perf_counter=lambda: next(clock)))
     cell.main(["xor", "bp", "--out", str(tmp_path / "bp.json")])
     text = (tmp_path / "bp.json").read_text()
     assert text.count("\n") == 1

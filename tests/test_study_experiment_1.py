@@ -106,7 +106,7 @@ def test_a_ratio_out_of_range_is_one_line(tuned, tmp_path, capsys):
 def test_what_was_tuned_for_another_task_or_arm_is_refused_in_one_line(tuned, tmp_path, capsys):
     tuned.write_text(json.dumps({"task": "digits_1", "arm": "csbp", "lr": 0.4, "z": 0.5}))
     said = refusal(tuned, tmp_path / "cell.json", capsys)
-    must = f"--csbp = {tuned}: must be what was tuned for xor csbp"
+    must = f"--csbp = {tuned}: must be what study.tuning wrote for xor csbp"
     assert said == f"study.experiment_1: {must}\n"
 
 

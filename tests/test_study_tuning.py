@@ -149,6 +149,15 @@ def test_an_arm_without_the_rate_of_bp_is_refused_in_one_line(arguments, said, t
     assert not list(tmp_path.iterdir())
 
 
+def test_a_rate_that_was_tuned_for_another_task_is_refused_in_one_line(tmp_path, capsys):
+    bp = tmp_path / "bp.json"
+    bp.write_text(json.dumps({"task": "xor", "arm": "bp", "lr": 0.1}))
+    with pytest.raises(SystemExit):
+        main(["digits_1", "csbp", "--bp", str(bp), "--out", str(tmp_path / "out.json")])
+    must = f"--bp = {bp}: must be what study.tuning wrote for digits_1 bp"
+    assert capsys.readouterr().err == f"study.tuning: {must}\n"
+
+
 def test_what_is_tuned_starts_with_the_grids_of_the_protocol():
     text = " ".join(PROTOCOL.read_text().split())
     assert "Learning rates begin with .1, .2, .4, .8 for BP" in text

@@ -1,0 +1,94 @@
+"""What the commands of the study share: one line for bad input, a record with its provenance."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from csbp_notebooks.files import replace_file, writable_folder
+from csbp_notebooks.provenance import machine, versions
+
+
+def run(
+    name: str,
+    parser: argparse.ArgumentParser,
+    make: Callable[[argparse.Namespace], dict[str, Any]],
+    arguments: Sequence[str] | None,
+    **provenance: Any,
+) -> None:
+    """Make what the command line asks for, and write it with its provenance to `--out`.
+
+    Bad input is one line on stderr and exit code 2.
+
+    Args:
+        name: of the command, in that line.
+        parser: of the command line, with an option `--out`.
+        make: makes the record, as JSON knows it, from the options; raises ValueError, one line.
+        arguments: those of the command line; None for the process's own.
+        provenance: what the record's provenance holds besides.
+    """
+    options = parser.parse_args(arguments)
+    try:
+        _write(options, make, provenance)
+    except ValueError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _write(
+    options: argparse.Namespace,
+    make: Callable[[argparse.Namespace], dict[str, Any]],
+    provenance: dict[str, Any],
+) -> None:
+    """Make the record and write it."""
+    # Snakemake runs as many commands at once as there are cores; and a sum that is not shared out
+    # among threads rounds in the same way whenever it is repeated.
+    torch.set_num_threads(1)
+    start = time.perf_counter()
+    check_out(options.out)  # now rather than after the training
+    record = make(options)
+    record["provenance"] = {
+        **provenance,
+        "seconds": round(time.perf_counter() - start, 1),
+        "versions": versions("torch", "numpy", "scikit-learn"),
+        **machine(),
+    }
+    replace_file(options.out, json.dumps(record, allow_nan=False).encode() + b"\n")
+
+
+def check_out(path: Path) -> None:
+    """Make the folder of a file to be written; ValueError, one line, if it cannot be written."""
+    if path.is_dir():
+        raise ValueError(f"--out = {path}: must be a file, not a folder")
+    try:
+        writable_folder(path.parent)
+    except ValueError:
+        raise ValueError(f"--out = {path}: must be in a folder that can be written") from None
+
+
+def read_cell(name: str, path: Path) -> dict[str, Any]:
+    """A cell that was written before.
+
+    Args:
+        name: what the path was given as, for the message.
+        path: the JSON that a command wrote.
+
+    Raises ValueError, one line, if there is no such file or it holds no cell.
+    """
+    must = f"{name} = {path}: must be the JSON of a cell, as study.cell writes it"
+    try:
+        cell = json.loads(path.read_text())
+    except OSError as error:
+        raise ValueError(f"{must} ({error.strerror})") from None
+    except ValueError:  # neither text nor JSON
+        raise ValueError(must) from None
+    if not isinstance(cell, dict):
+        raise ValueError(must)
+    return cell
