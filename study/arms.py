@@ -1,7 +1,8 @@
 """The arms of the study, its training methods: BP, CSBP, and what CSBP is held against.
 
-Each is one entry of `ARMS`, which is all that the rest of the study knows of them. A new arm is an
-entry in the list at the end, and a function of a layer unless one of those below will do::
+Each is one entry of `ARMS`, or of `EVERY_ARM` alone where only the second study trains it, which is
+all that the rest of the study knows of it. A new arm is an entry in a list at the end, and a
+function of a layer unless one of those below will do::
 
     def cubic(layer: LayerOutput, z: Tensor) -> Tensor:
         h = layer.current  # [S, T, N, *]
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -29,6 +31,8 @@ from .networks import LayerOutput, mean_per_network, per_network
 I0 = 0.65
 SCALE = 10.0
 REST = SCALE * math.log(I0 / (1 - I0))  # where the chaotic loss is least
+
+LOWEST_RATE = 0.1  # r0 of `firing_rate`, in spikes per step
 
 BASELINE = "bp"  # the arm that all others are compared with
 
@@ -80,9 +84,32 @@ def quadratic(layer: LayerOutput, z: Tensor) -> Tensor:
 
         L = k / 2 (h - h*)**2,    h* = scale * logit(I0),    k = z (I0 - 1/2) / (scale h*)
     """
-    h = layer.current  # [S, T, N, *]
+    return parabola(layer.current, z)
+
+
+def quadratic_on_membrane(layer: LayerOutput, z: Tensor) -> Tensor:
+    """The same parabola, of the membrane potentials after the last reset."""
+    return parabola(layer.potential, z)
+
+
+def parabola(h: Tensor, z: Tensor) -> Tensor:
+    """The parabola of `quadratic` for every element of h `[S, *]`."""
     stiffness = per_network(z, h) * (I0 - 0.5) / SCALE / REST
     return stiffness.to(h.dtype) / 2 * (h - REST).square()
+
+
+def firing_rate(layer: LayerOutput, z: Tensor) -> Tensor:
+    """A regulariser that wakes silent neurons and leaves all others alone.
+
+    With a neuron's mean spikes over the batch and the time steps for its rate::
+
+        L = z mean(max(0, r0 - rate)**2),    r0 = 0.1, the mean over the layer's neurons
+
+    Returns it for each network, `[S]`.
+    """
+    rate = layer.spikes.mean((1, 2))  # [S, *]
+    shortfall = (LOWEST_RATE - rate).clamp(min=0)
+    return z.to(rate.dtype) * mean_per_network(shortfall.square())
 
 
 # What an arm makes of the gradient of its pull: `replace_gradient`
@@ -118,6 +145,11 @@ def matched_noise(gradients: Sequence[Tensor], seeds: Sequence[int], n: int) -> 
         noise = part.to(gradient.dtype).view_as(gradient)
         matched.append(noise * (norms(gradient) / norms(noise)))
     return matched
+
+
+def as_they_are(gradients: Sequence[Tensor], seeds: Sequence[int], n: int) -> list[Tensor]:
+    """The gradients themselves: they are taken apart from the task's and added to them later."""
+    return list(gradients)
 
 
 # Between which settings the tuning of an arm chooses: its `candidates`
@@ -252,6 +284,17 @@ _ARMS = (
     ),
 )
 ARMS = {arm.name: arm for arm in _ARMS}
+
+# What the second study trains besides; `study.tuning` has its own candidates for them.
+_MORE_ARMS = (
+    # csbp with its gradient summed in another order: the same mathematics, other rounding.
+    Arm("csbp_resummed", pull=chaos_on_current, replace_gradient=as_they_are),
+    # What CSBP may do at its tuned strength, wake silent neurons, and nothing else.
+    Arm("firing_rate", pull=firing_rate),
+    # A pull of the potentials to the same minimum without chaos.
+    Arm("quadratic_membrane", pull=quadratic_on_membrane),
+)
+EVERY_ARM: Mapping[str, Arm] = ChainMap({arm.name: arm for arm in _MORE_ARMS}, ARMS)
 
 
 def needed_arms() -> list[str]:

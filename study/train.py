@@ -18,14 +18,14 @@ from torch.nn import functional as F
 from csbp_core import critical_z, largest_eigenvalue
 from csbp_core.checks import check, check_choice
 
-from .arms import ARMS, I0, SCALE
+from .arms import EVERY_ARM, I0, SCALE
 from .data import Data
 from .initialisation import set_from_data
 from .networks import Net, NetOutput, mean_per_network, per_network, run_together
 from .tasks import TASKS, Task, new_net
 
 # What is needed to use `Training` can be imported from here with it.
-__all__ = ["ARMS", "MOMENTUM", "TASKS", "Task", "Training", "new_net"]
+__all__ = ["EVERY_ARM", "MOMENTUM", "TASKS", "Task", "Training", "new_net"]
 
 MOMENTUM = 0.9
 ANNEALING = 100  # z ends at a hundredth of the chosen z
@@ -81,7 +81,7 @@ class Training:
 
     Args:
         task: of `TASKS`, or like them.
-        arm: the name of one of `ARMS`.
+        arm: the name of one of `EVERY_ARM`.
         seeds: integers >= 0, one per network, each fixing its initial weights, batches and noise. S
             is their number.
         lr: learning rate, > 0; a number, or one per network.
@@ -127,11 +127,11 @@ class Training:
         schedule: str = "constant",
         momentum: float = MOMENTUM,
     ) -> None:
-        check_choice("arm", arm, ARMS)
+        check_choice("arm", arm, EVERY_ARM)
         check_choice("schedule", schedule, SCHEDULES)
         check("momentum", momentum, "[0, 1)")
         self.task = task
-        self.arm = ARMS[arm]
+        self.arm = EVERY_ARM[arm]
         self.seeds = list(seeds)
         self.dtype = dtype
         self.epochs = task.epochs if epochs is None else epochs

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from csbp_core.checks import check, check_choice
@@ -18,7 +19,7 @@ from csbp_core.checks import check, check_choice
 from . import command
 from .arms import BASELINE, UNUSED_STRENGTH, Candidate
 from .command import read_cell
-from .protocol import digest
+from .protocol import MARGINS, digest
 from .tasks import TASKS, Task
 from .train import SCHEDULES, Training
 
@@ -26,7 +27,10 @@ FIRST_SEED = 10_000  # final seeds begin at 0
 SPLITS = (9, 10, 11, 12)  # final splits are 1 to 8
 NETWORKS = 16  # per candidate, four on each split
 LONGEST = 3  # the number of epochs is chosen up to so many times the task's own
+SMOOTHED = 2  # validations on either side of one that are averaged with it
+PART_OF_MARGIN = 0.1  # how much of the task's margin an earlier epoch may lack
 EXTENSIONS = 3  # of a grid, on each side, at most
+ROUNDING = 1e-12  # of means that would be equal
 AT_ONCE = 256  # networks in one run, to save memory
 
 
@@ -62,7 +66,8 @@ class Choice(NamedTuple):
         lr: learning rate.
         z: strength of what the arm adds.
         epochs: after which training stops.
-        accuracy: the largest mean validation accuracy of the tuning networks on the way.
+        accuracy: the largest mean validation accuracy of the tuning networks on the way, smoothed
+            over five validations; the last one's under a cosine schedule.
         at_an_end: of which grids it lies at an end: of "lr", "z", "epochs".
         table: (lr, z, epochs, accuracy) of every candidate.
     """
@@ -85,6 +90,7 @@ def choose(
     conditions: Conditions,
     lrs: Sequence[float],
     zs: Sequence[float],
+    tolerance: float = 0.0,
     networks: int = NETWORKS,
 ) -> Choice:
     """The best of all pairs of a learning rate and a strength, and the epoch to stop at.
@@ -92,13 +98,14 @@ def choose(
     Where the best lies at an end of a grid that has more than one value, the grid goes on there by
     a factor of two, at most three times on each side. Of equal means the smaller z is chosen, then
     the smaller learning rate. Accuracy reaches a plateau, on which the best epoch is chance: the
-    first epoch is chosen that is not worse by more than one standard error of the difference.
+    mean is smoothed, and the first epoch is chosen that lacks no more than the tolerance.
 
     Args:
         task: of `TASKS`.
         conditions: what all are trained under.
         lrs: learning rates, > 0.
         zs: strengths, > 0; a single one is not extended.
+        tolerance: a share of the samples, >= 0.
         networks: per candidate, >= 1.
     """
     check("lrs", lrs, "(0, inf)", array=True)
@@ -111,10 +118,10 @@ def choose(
             Candidate(lr, z) for z in grids["z"] for lr in grids["lr"] if (lr, z) not in curves
         ]
         curves |= validation_curves(task, conditions, missing, networks)
-        best = best_of(curves, task, conditions)
+        best = best_of(curves, task, conditions, tolerance)
         side = _side_to_extend(best, grids, extended)
         if side is None:
-            return _choice(best, curves, grids, task, conditions)
+            return _choice(best, curves, grids, task, conditions, tolerance)
         grid, end = side
         extended[side] = extended.get(side, 0) + 1
         if end == "low":
@@ -124,23 +131,30 @@ def choose(
 
 
 class Best(NamedTuple):
-    """A candidate, the epoch to stop it at, and its largest mean accuracy on the way."""
+    """A candidate, the epoch to stop it at, and its largest smoothed mean accuracy on the way."""
 
     candidate: Candidate
     epochs: int
     accuracy: float
 
 
-def best_of(curves: dict[Candidate, Tensor], task: Task, conditions: Conditions) -> Best:
+def best_of(
+    curves: dict[Candidate, Tensor],
+    task: Task,
+    conditions: Conditions,
+    tolerance: float = 0.0,
+) -> Best:
     """The best candidate; ties as `choose` breaks them.
 
     Args:
         curves: validation accuracies, `[validations, networks]`.
         task: how often it is validated.
         conditions: under a cosine schedule only the last epoch counts.
+        tolerance: as for `choose`.
     """
     found = [
-        _at_its_best(candidate, curve, task, conditions) for candidate, curve in curves.items()
+        _at_its_best(candidate, curve, task, conditions, tolerance)
+        for candidate, curve in curves.items()
     ]
 
     def order(best: Best) -> tuple[float, float, float]:
@@ -154,16 +168,27 @@ def _at_its_best(
     curve: Tensor,
     task: Task,
     conditions: Conditions,
+    tolerance: float,
 ) -> Best:
     means = curve.mean(1)
     if conditions.schedule == "cosine":  # it ends where the rate does
         return Best(candidate, len(means) * task.every, round(float(means[-1]), 12))
-    best = int(means.argmax())
-    lacking = curve[best] - curve  # [validations, networks]
-    error = lacking.std(1) / curve.shape[1] ** 0.5
-    is_as_good = lacking.mean(1) <= error
+    means = smoothed(means)
+    is_as_good = means >= means.max() - tolerance - ROUNDING
     first = int(is_as_good.int().argmax())
-    return Best(candidate, (first + 1) * task.every, round(float(means[best]), 12))
+    return Best(candidate, (first + 1) * task.every, round(float(means.max()), 12))
+
+
+def smoothed(values: Tensor) -> Tensor:
+    """The mean of each value and its neighbours, two on either side; fewer at the ends.
+
+    Example:
+        >>> smoothed(torch.tensor([0.0, 3.0, 0.0, 1.0, 0.0]))
+        tensor([1.0000, 1.0000, 0.8000, 1.0000, 0.3333])
+    """
+    last = len(values)
+    windows = [values[max(0, at - SMOOTHED) : min(last, at + SMOOTHED + 1)] for at in range(last)]
+    return torch.stack([window.mean() for window in windows])
 
 
 def _side_to_extend(
@@ -187,6 +212,7 @@ def _choice(
     grids: dict[str, list[float]],
     task: Task,
     conditions: Conditions,
+    tolerance: float,
 ) -> Choice:
     at_an_end = [
         grid
@@ -198,7 +224,7 @@ def _choice(
         at_an_end.append("epochs")
     table = []
     for candidate, curve in curves.items():
-        found = _at_its_best(candidate, curve, task, conditions)
+        found = _at_its_best(candidate, curve, task, conditions, tolerance)
         table.append((candidate.lr, candidate.z, found.epochs, found.accuracy))
     return Choice(*best.candidate, best.epochs, best.accuracy, at_an_end, sorted(table))
 
@@ -255,7 +281,8 @@ def tune(name: str, conditions: Conditions, bp_lr: float | None) -> dict[str, An
         )
     else:
         lrs = [factor * bp_lr for factor in FACTORS]
-    choice = choose(TASKS[name], conditions, lrs, STRENGTHS[conditions.arm])
+    tolerance = PART_OF_MARGIN * MARGINS[name] / 100  # a margin is in points
+    choice = choose(TASKS[name], conditions, lrs, STRENGTHS[conditions.arm], tolerance)
     return {"task": name, **conditions._asdict(), **choice._asdict()}
 
 

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from csbp_core import chaotic_loss, critical_z
-from study.arms import ARMS, Arm, matched_noise, norms
+from study.arms import ARMS, EVERY_ARM, Arm, matched_noise, norms
 from study.networks import LayerOutput, Net, convolutional, dense, per_network
 from study.tasks import TASKS, new_net
 from study.train import Training, sample_order, smallest_critical_z
@@ -304,7 +304,7 @@ def departures(task, arm, settings):
     return np.array(off)
 
 
-@pytest.mark.parametrize("arm", ARMS)
+@pytest.mark.parametrize("arm", EVERY_ARM)
 def test_a_seed_does_not_depend_on_its_neighbours(arm):
     settings = [Setting(seed, 0.1, 5.0) for seed in (3, 7, 8)]
     alone = train_together(TASKS["digits_1"], arm, settings[1:2])
@@ -525,22 +525,67 @@ def slope(arm, h):
     """The derivative of what an arm adds, at z = 3, by each of 120 currents that are all h."""
     current = torch.full((1, 4, 5, 6), h, dtype=torch.float64, requires_grad=True)
     layer = LayerOutput(current, potential=current, spikes=current)
-    added = ARMS[arm].added_loss([layer], torch.tensor([3.0], dtype=torch.float64))
+    added = EVERY_ARM[arm].added_loss([layer], torch.tensor([3.0], dtype=torch.float64))
     return torch.autograd.grad(added, current)[0]
 
 
-def test_quadratic_has_the_slope_of_the_chaotic_loss_at_zero():
-    torch.testing.assert_close(slope("quadratic", 0.0), slope("csbp", 0.0))
+@pytest.mark.parametrize("arm", ["quadratic", "quadratic_membrane"])
+def test_quadratic_has_the_slope_of_the_chaotic_loss_at_zero(arm):
+    torch.testing.assert_close(slope(arm, 0.0), slope("csbp", 0.0))
 
 
 def test_slope_of_the_chaotic_loss_at_zero():
     assert slope("csbp", 0.0)[0, 0, 0, 0] == pytest.approx(3 * (0.5 - 0.65) / 10 / 120)
 
 
-@pytest.mark.parametrize("arm", ["quadratic", "csbp"])
+@pytest.mark.parametrize("arm", ["quadratic", "quadratic_membrane", "csbp"])
 def test_pulls_rest_at_the_same_place(arm):
     zero = torch.zeros(1, 4, 5, 6, dtype=torch.float64)
     torch.testing.assert_close(slope(arm, REST), zero, rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize(("arm", "part"), [("quadratic", 0), ("quadratic_membrane", 1)])
+def test_the_quadratic_pull_is_on_currents_or_on_potentials(arm, part):
+    layer = LayerOutput(*torch.randn(3, 2, 4, 5, 6, generator=torch.Generator().manual_seed(0)))
+    added = EVERY_ARM[arm].added_loss([layer], torch.tensor([5.0, 10.0]))
+    distances = (layer[part] - REST).square().flatten(1).mean(1)
+    stiffness = torch.tensor([5.0, 10.0]) * 0.15 / 10 / REST
+    torch.testing.assert_close(added, stiffness * distances / 2)
+
+
+# the firing rate
+
+
+def test_the_regulariser_adds_the_squared_shortfall_of_every_neurons_rate():
+    """Four neurons of two samples in ten steps; rates .05, .1, .5 and 0, twice."""
+    spikes = torch.zeros(2, 10, 2, 4)  # [S, T, N, neurons]
+    spikes[:, 0, 0, 0] = 1
+    spikes[:, 0, :, 1] = 1
+    spikes[:, :, 0, 2] = 1
+    layer = LayerOutput(current=spikes, potential=spikes[:, 0], spikes=spikes)
+    added = EVERY_ARM["firing_rate"].added_loss([layer, layer], torch.tensor([1.0, 8.0]))
+    mean = (0.05**2 + 0 + 0 + 0.1**2) / 4
+    torch.testing.assert_close(added, torch.tensor([2 * mean, 16 * mean]))
+
+
+def test_the_regulariser_of_a_convolution_counts_each_position_as_a_neuron():
+    spikes = torch.zeros(1, 10, 5, 3, 2, 2)  # [S, T, N, channels, *positions]
+    spikes[..., 0, 0] = 1
+    layer = LayerOutput(current=spikes, potential=spikes[:, 0], spikes=spikes)
+    added = EVERY_ARM["firing_rate"].added_loss([layer], torch.tensor([1.0]))
+    torch.testing.assert_close(added, torch.tensor([0.1**2 * 3 / 4]))
+
+
+# another order of summation
+
+
+def test_csbp_in_another_order_of_summation_is_csbp_but_for_rounding():
+    task = TASKS["digits_3"]
+    runs = [Training(task, arm, [0, 1], 0.1, 5.0) for arm in ("csbp", "csbp_resummed")]
+    weights = runs[0].start()[: len(runs[0].names)]
+    pairs = zip(*(run.gradients(weights, 4) for run in runs), strict=True)
+    off = [float((one - other).norm() / one.norm()) for one, other in pairs]
+    assert 0 < max(off) < 1e-6
 
 
 # noise
