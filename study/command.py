@@ -13,7 +13,10 @@ from typing import Any
 import torch
 
 from csbp_notebooks.files import replace_file, writable_folder
-from csbp_notebooks.provenance import machine, versions
+from csbp_notebooks.provenance import commit, machine, versions
+
+# What the numbers depend on: not the whole of `study/`, where the results lie, too.
+CODE = ["csbp_core", "csbp_notebooks", "study/*.py"]
 
 
 def run(
@@ -53,10 +56,13 @@ def _write(
     torch.set_num_threads(1)
     start = time.perf_counter()
     check_out(options.out)  # now rather than after the training
+    code = commit(CODE)  # likewise: it may be another by then
     record = make(options)
     record["provenance"] = {
         **provenance,
+        **code,
         "seconds": round(time.perf_counter() - start, 1),
+        "cpu_seconds": round(time.process_time(), 1),
         "versions": versions("torch", "numpy", "scikit-learn"),
         **machine(),
     }

@@ -7,6 +7,7 @@ python -m study.experiment_1 digits_1 --rest inside --annealing 20/20 --ratio 2 
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +21,9 @@ from . import command
 from .cell import plain
 from .overshoot import Overshoot, layer_critical_z
 from .protocol import Networks, digest, final_networks
+from .surrogate_share import zero_surrogate
 from .tasks import TASKS, Task
+from .train import epochs_to_solution
 from .tuning import read_choice
 
 TASK_NAMES = ("digits_1", "randman_1", "xor")  # those with one hidden layer
@@ -34,10 +37,17 @@ END = 100  # z arrives at the tuned z over this
 
 
 class Annealing(NamedTuple):
-    """Over how many epochs z falls, and how many are trained, in twentieths of the task's own."""
+    """How z falls, in twentieths of the task's own epochs.
+
+    Attributes:
+        falls: over so many.
+        trains: so many are trained.
+        holds: so many before z begins to fall.
+    """
 
     falls: int
     trains: int
+    holds: int = 0
 
 
 ANNEALINGS = {
@@ -45,7 +55,36 @@ ANNEALINGS = {
     "10/20": Annealing(10, 20),
     "20/20": Annealing(20, 20),
     "20/60": Annealing(20, 60),
+    "held/20": Annealing(10, 20, holds=10),
 }
+
+
+class Place(NamedTuple):
+    """A cell's place in the grid: keys of `RESTS` and `ANNEALINGS`, and one of `RATIOS`."""
+
+    rest: str
+    annealing: str
+    ratio: float
+
+    @property
+    def file_name(self) -> str:
+        """Without its ending.
+
+        Example:
+            >>> Place("inside", "20/20", 2.0).file_name
+            'inside_20-20_2.0'
+        """
+        return f"{self.rest}_{self.annealing.replace('/', '-')}_{self.ratio}"
+
+
+def grid() -> list[Place]:
+    """All cells of a task; z is held at and above z_c alone, and for the inner rest point."""
+    falling = [name for name, annealing in ANNEALINGS.items() if not annealing.holds]
+    held = [name for name, annealing in ANNEALINGS.items() if annealing.holds]
+    from_critical = [ratio for ratio in RATIOS if ratio >= 1]
+    places = itertools.product(RESTS, falling, RATIOS)
+    held_places = itertools.product(["inside"], held, from_critical)
+    return [Place(*place) for place in itertools.chain(places, held_places)]
 
 
 class Condition(NamedTuple):
@@ -82,7 +121,8 @@ def run_condition(
 
     Returns the condition, `splits`, `z_start` of each network, and by rule: `accuracy` on the test
     samples, `rate`, `dead` and `zero_surrogate` at the end, `[networks]` each, and `curve`, the
-    mean validation accuracy over the epochs.
+    mean validation accuracy over the epochs; where a task is to be solved also
+    `epochs_to_solution`, `[networks]`.
 
     Raises ValueError, one line, for an unknown name or a number out of range.
     """
@@ -127,7 +167,7 @@ def _made(
     excess: Tensor | None,
 ) -> Overshoot:
     """The networks, to be trained by a rule."""
-    falls, trains = ANNEALINGS[condition.annealing]
+    annealing = ANNEALINGS[condition.annealing]
     twentieth = task.epochs // 20
     return Overshoot(
         task,
@@ -138,8 +178,9 @@ def _made(
         z_start,
         z_end=condition.z_tuned / END,
         I0=RESTS[condition.rest],
-        annealing=falls * twentieth,
-        epochs=trains * twentieth,
+        annealing=annealing.falls * twentieth,
+        epochs=annealing.trains * twentieth,
+        holds=annealing.holds * twentieth,
         excess=excess,
         substeps=condition.substeps,
     )
@@ -149,13 +190,16 @@ def _trained(run: Overshoot) -> dict[str, Any]:
     """Train and test the networks of a rule."""
     state, curve = run.train()
     tested = run.test(state)
-    return {
+    trained = {
         "accuracy": plain(tested["accuracy"]),
         "rate": plain(tested["rate"]),
         "dead": plain(tested["dead"]),
-        "zero_surrogate": plain(run.zero_surrogate(state)),
+        "zero_surrogate": plain(zero_surrogate(run, state)),
         "curve": plain(curve.mean(1)),
     }
+    if run.task.solve:
+        trained["epochs_to_solution"] = plain(epochs_to_solution(curve, run.task))
+    return trained
 
 
 def command_line() -> argparse.ArgumentParser:

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from csbp_core import LIF, critical_z
+from csbp_core import critical_z
 from csbp_core.checks import check, check_choice
 
 from .arms import SCALE
 from .flow import flow, gradient, with_ones
-from .networks import DECAY, LayerOutput, per_network
+from .networks import per_network
 from .tasks import Task
 from .train import MOMENTUM, Training
 
@@ -65,14 +65,15 @@ class Overshoot(Training):
         seeds: of `Training`.
         splits: the split of each network's data.
         lr: learning rate, > 0.
-        z: strength of the chaotic loss in the first epoch, for each network, > 0.
-        z_end: where it arrives after `annealing` epochs and stays, > 0; not if z is below it.
+        z: strength of the chaotic loss until it falls, for each network, > 0.
+        z_end: where it arrives at the end of `annealing` and stays, > 0; not if z is below it.
         I0: what the chaotic loss pulls s to, in (0, 1).
         annealing: epochs in which z falls, >= 1.
-        epochs: of the training, >= `annealing`.
+        epochs: of the training, >= `holds + annealing`.
         excess: for the rule "noise", what a training by csbp recorded, `[steps, S]`.
         substeps: of the flow, so many times more than are needed.
         momentum: m, in [0, 1).
+        holds: epochs before z begins to fall, >= 0.
 
     Attributes:
         excess: norms of z grad C(theta) - (theta - Phi_lr(theta)) / lr, for each step and network,
@@ -94,11 +95,13 @@ class Overshoot(Training):
         excess: Tensor | None = None,
         substeps: int = 1,
         momentum: float = MOMENTUM,
+        holds: int = 0,
     ) -> None:
         check_choice("rule", rule, RULES)
         check("z", z, "(0, inf)", array=True)
         check("z_end", z_end, "(0, inf)")
-        check("annealing", annealing, f"[1, {epochs}]", integer=True)
+        check("holds", holds, "[0, inf)", integer=True)
+        check("annealing", annealing, f"[1, {epochs - holds}]", integer=True)
         if (rule == "noise") != (excess is not None):
             raise ValueError(f"excess = {excess}: must be given for the rule 'noise', and no other")
         super().__init__(task, "bp", seeds, lr, epochs=epochs, splits=splits, momentum=momentum)
@@ -107,6 +110,7 @@ class Overshoot(Training):
         self.z_end = torch.minimum(self.z_start, torch.tensor(z_end, dtype=torch.float64))
         self.I0 = I0
         self.annealing = annealing
+        self.holds = holds
         self.substeps = substeps
         self.given_excess = excess
         self.record = False
@@ -114,7 +118,8 @@ class Overshoot(Training):
 
     def z_at(self, n: int) -> Tensor:
         """The strength at step n, `[S]`."""
-        passed = min(1.0, n // self.steps / self.annealing)
+        falling = max(0, n // self.steps - self.holds)  # epochs
+        passed = min(1.0, falling / self.annealing)
         return self.z_start * (self.z_end / self.z_start) ** passed
 
     def step(self, state: list[Tensor], n: int) -> list[Tensor]:
@@ -177,19 +182,6 @@ class Overshoot(Training):
         x, _ = self.batch(n)
         return with_ones(_rows(x))
 
-    @torch.no_grad()
-    def zero_surrogate(self, state: list[Tensor]) -> Tensor:
-        """The share of (neuron, test sample) without a surrogate gradient at any step, `[S]`."""
-        shares = torch.empty(len(self.seeds), dtype=torch.float64)
-        splits = torch.tensor(self.splits)
-        for split, data in self.data_of_split.items():
-            members = (splits == split).nonzero().flatten()
-            weights = [tensor[members] for tensor in state[: len(self.names)]]
-            x = data.x_test.expand(len(members), *data.x_test.shape)
-            (layer,) = self.forward(weights, x).layers
-            shares[members] = _share_without_gradient(layer, self.net.static)
-        return shares
-
 
 def _theta(weights: Sequence[Tensor]) -> Tensor:
     """The hidden layer's weights and, as the last column, biases: `[S, units, fan_in + 1]`."""
@@ -200,16 +192,3 @@ def _theta(weights: Sequence[Tensor]) -> Tensor:
 def _weight_and_bias(theta: Tensor) -> list[Tensor]:
     """The two parts of theta."""
     return [theta[:, :, :-1], theta[:, :, -1]]
-
-
-def _share_without_gradient(layer: LayerOutput, static: int) -> Tensor:
-    """Of a layer's (neuron, sample) pairs, the share whose surrogate gradient is always zero."""
-    current = layer.current.transpose(0, 1)  # [T, S, N, units], T = 1 if static
-    if static:
-        current = current.expand(static, *current.shape[1:])
-    neurons = LIF(decay=DECAY, store_v_seq=True, backend="eager")
-    neurons(current)
-    assert neurons.v_seq is not None
-    has_gradient = (neurons.v_seq - neurons.v_threshold).abs() < neurons.gamma
-    never = ~has_gradient.any(0)  # [S, N, units]
-    return never.double().mean((1, 2))

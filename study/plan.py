@@ -6,7 +6,9 @@ python -m study.plan
 import json
 
 from .arms import ARMS
-from .experiment_1 import ANNEALINGS, RATIOS, RESTS, TASK_NAMES
+from .experiment_1 import TASK_NAMES, grid
+from .experiment_2 import ARMS as ARMS_OF_2
+from .experiment_3 import TIMES
 from .tasks import TASKS
 
 
@@ -17,10 +19,14 @@ def main() -> None:
         "needs": {name: arm.needs for name, arm in ARMS.items()},  # of each arm other arms' cells
         "experiment_1": {
             "tasks": TASK_NAMES,
-            "rests": list(RESTS),
-            "annealings": list(ANNEALINGS),
-            "ratios": RATIOS,
+            "cells": [place.file_name for place in grid()],
         },
+        "experiment_2": {
+            "tuned_as": {name: arm.tuned_as for name, arm in ARMS_OF_2.items()},
+            "everywhere": [name for name, arm in ARMS_OF_2.items() if arm.everywhere],
+            "now_constant": [name for name, arm in ARMS_OF_2.items() if not arm.everywhere],
+        },
+        "experiment_3": {"times": TIMES},
     }
     print(json.dumps(plan))
 

@@ -73,6 +73,23 @@ def smallest_critical_z(net: Net, x: Tensor, lr: float) -> float:
     return min(limits)
 
 
+def epochs_to_solution(curve: Tensor, task: Task) -> Tensor:
+    """The epochs to each network's first validation without an error, `[networks]`; NaN if none.
+
+    Args:
+        curve: validation accuracies, `[validations, networks]`.
+        task: how often it is validated.
+
+    Example:
+        >>> epochs_to_solution(torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 0.0]]), TASKS["xor"])
+        tensor([20., nan])
+    """
+    is_solved = curve == 1
+    first = is_solved.int().argmax(0)  # of those that are never solved 0
+    epochs = (first + 1.0) * task.every
+    return epochs.where(is_solved.any(0), torch.nan)
+
+
 class Training:
     """S networks in one vectorised run, by stochastic gradient descent with momentum.
 

@@ -2,12 +2,14 @@
 
 python -m study.tuning digits_1 bp --out bp.json
 python -m study.tuning digits_1 csbp --bp bp.json --out csbp.json
+
+With `--start start.json`, from `python -m study.start`, for networks that start from the data.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +28,7 @@ from .train import SCHEDULES, Training
 FIRST_SEED = 10_000  # final seeds begin at 0
 SPLITS = (9, 10, 11, 12)  # final splits are 1 to 8
 NETWORKS = 16  # per candidate, four on each split
+NETWORKS_TO_SOLVE = 64  # likewise, where a network counts as 0 or 1
 LONGEST = 3  # the number of epochs is chosen up to so many times the task's own
 SMOOTHED = 2  # validations on either side of one that are averaged with it
 PART_OF_MARGIN = 0.1  # how much of the task's margin an earlier epoch may lack
@@ -42,6 +45,8 @@ STRENGTHS = {
     "bp": (UNUSED_STRENGTH,),
     "csbp": (1.0, 3.0, 10.0, 30.0),
     "membrane": (3.0, 10.0, 30.0, 100.0),
+    "firing_rate": (1.0, 10.0, 100.0),
+    "quadratic_membrane": (3.0, 10.0, 30.0, 100.0),
 }
 
 
@@ -49,7 +54,7 @@ class Conditions(NamedTuple):
     """What all candidates of one choice are trained under.
 
     Attributes:
-        arm: the name of one of `study.arms.ARMS`.
+        arm: the name of one of `study.arms.EVERY_ARM`.
         start_from_data: (mean, spread) as for `Training`; None for torch's start.
         schedule: of the learning rate, as for `Training`. Under "cosine" all epochs are trained.
     """
@@ -96,8 +101,9 @@ def choose(
     """The best of all pairs of a learning rate and a strength, and the epoch to stop at.
 
     Where the best lies at an end of a grid that has more than one value, the grid goes on there by
-    a factor of two, at most three times on each side. Of equal means the smaller z is chosen, then
-    the smaller learning rate. Accuracy reaches a plateau, on which the best epoch is chance: the
+    a factor of two, at most three times on each side. Of equal means the one that
+    needs fewer epochs is chosen, then one inside of both grids, then the smaller z, then the
+    smaller learning rate. Accuracy reaches a plateau, on which the best epoch is chance: the
     mean is smoothed, and the first epoch is chosen that lacks no more than the tolerance.
 
     Args:
@@ -157,10 +163,23 @@ def best_of(
         for candidate, curve in curves.items()
     ]
 
-    def order(best: Best) -> tuple[float, float, float]:
-        return (-best.accuracy, best.candidate.z, best.candidate.lr)
+    inside = {
+        "lr": _inner_values(candidate.lr for candidate in curves),
+        "z": _inner_values(candidate.z for candidate in curves),
+    }
+
+    def order(best: Best) -> tuple[float, int, int, float, float]:
+        candidate = best.candidate
+        ends = (candidate.lr not in inside["lr"]) + (candidate.z not in inside["z"])
+        return (-best.accuracy, best.epochs, ends, candidate.z, candidate.lr)
 
     return min(found, key=order)
+
+
+def _inner_values(values: Iterable[float]) -> set[float]:
+    """A grid's values without its two ends; a single value has none."""
+    grid = sorted(set(values))
+    return set(grid[1:-1] if len(grid) > 1 else grid)
 
 
 def _at_its_best(
@@ -282,7 +301,9 @@ def tune(name: str, conditions: Conditions, bp_lr: float | None) -> dict[str, An
     else:
         lrs = [factor * bp_lr for factor in FACTORS]
     tolerance = PART_OF_MARGIN * MARGINS[name] / 100  # a margin is in points
-    choice = choose(TASKS[name], conditions, lrs, STRENGTHS[conditions.arm], tolerance)
+    task = TASKS[name]
+    networks = NETWORKS_TO_SOLVE if task.solve else NETWORKS
+    choice = choose(task, conditions, lrs, STRENGTHS[conditions.arm], tolerance, networks)
     return {"task": name, **conditions._asdict(), **choice._asdict()}
 
 
@@ -295,7 +316,7 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument("arm", choices=STRENGTHS)
     parser.add_argument("--bp", type=Path, help="what this command wrote for bp")
     parser.add_argument(
-        "--start-from-data", type=float, nargs=2, metavar=("MEAN", "SPREAD"), help="of the currents"
+        "--start", type=Path, help="what study.start wrote; without it torch's start"
     )
     parser.add_argument("--schedule", choices=SCHEDULES, default="constant")
     parser.add_argument("--out", type=Path, required=True, help="the JSON to write")
@@ -319,13 +340,46 @@ def read_choice(name: str, path: Path, task: str, arm: str) -> dict[str, Any]:
     return choice
 
 
+def read_start(name: str, path: Path, task: str) -> dict[str, Any]:
+    """What `study.start` wrote before: the chosen start, and the choice for bp of every start.
+
+    Args:
+        name: what the path was given as, for the message.
+        path: the JSON that it wrote.
+        task: that it was chosen for.
+
+    Raises ValueError, one line, for any other file.
+    """
+    start = read_cell(name, path)
+    if start.get("task") != task or "choices" not in start:
+        raise ValueError(f"{name} = {path}: must be what study.start wrote for {task}")
+    return start
+
+
+def conditions_of(choice: Mapping[str, Any]) -> Conditions:
+    """What a choice was tuned under, as `tune` recorded it."""
+    start = choice["start_from_data"]
+    return Conditions(choice["arm"], start if start is None else tuple(start), choice["schedule"])
+
+
 def made(options: argparse.Namespace) -> dict[str, Any]:
     """The choice that the command line asks for."""
+    choices = []
+    start_from_data = None
+    if options.start is not None:
+        start = read_start("--start", options.start, options.task)
+        start_from_data = tuple(start["start_from_data"])
+        choices = start["choices"]
+    conditions = Conditions(options.arm, start_from_data, options.schedule)
+    for choice in choices:
+        if conditions_of(choice) == conditions:  # made when the start was chosen
+            return choice
     bp_lr = None
     if options.bp is not None:
-        bp_lr = read_choice("--bp", options.bp, options.task, BASELINE)["lr"]
-    start_from_data = options.start_from_data and tuple(options.start_from_data)
-    conditions = Conditions(options.arm, start_from_data, options.schedule)
+        bp = read_choice("--bp", options.bp, options.task, BASELINE)
+        if conditions_of(bp) != conditions._replace(arm=BASELINE):
+            raise ValueError(f"--bp = {options.bp}: must be of the same start and schedule")
+        bp_lr = bp["lr"]
     return tune(options.task, conditions, bp_lr)
 
 

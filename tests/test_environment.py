@@ -1,6 +1,7 @@
 """What the project runs in: .venv, the Makefile that makes it, any folder, any user's settings."""
 
 import importlib.metadata
+import itertools
 import json
 import os
 import re
@@ -235,7 +236,9 @@ def test_make_lets_python_find_a_folder_that_is_not_named_in_ascii(project):
 PYTHON = """#!/bin/sh
 if [ "$2" = study.plan ]; then
     echo '{"tasks": ["xor"], "needs": {"bp": [], "csbp": ["bp"]}, "experiment_1":
-        {"tasks": ["xor"], "rests": ["inside"], "annealings": ["5/20"], "ratios": [2.0]}}'
+        {"tasks": ["xor"], "cells": ["inside_20-60_2.0", "inside_20-20_2.0"]},
+        "experiment_2": {"tuned_as": {"csbp": "csbp"}, "everywhere": ["csbp"], "now_constant": []},
+        "experiment_3": {"times": [10]}}'
     exit
 fi
 printf '%s|' "$@" >> "$0.log"
@@ -243,6 +246,17 @@ echo >> "$0.log"
 while [ "$1" != --out ] && [ "$1" != runs/study ]; do shift; done
 echo made >> "$2"
 """
+
+
+def tunings(folder, start, schedule, arm):
+    """The words of the two jobs that tune an arm: bp first, then the arm around its rate."""
+    conditions = f"{folder}/{start}_{schedule}"
+    given = f"|--start|{folder}/start.json" if start == "data" else ""
+    end = f"--schedule|{schedule}|--out|{conditions}"
+    return [
+        f"-m|study.tuning|xor|bp{given}|{end}/bp.json|",
+        f"-m|study.tuning|xor|{arm}{given}|--bp|{conditions}/bp.json|{end}/{arm}.json|",
+    ]
 
 
 def test_the_study_runs_in_any_folder_with_any_python_from_anywhere(tmp_path):
@@ -258,23 +272,49 @@ def test_the_study_runs_in_any_folder_with_any_python_from_anywhere(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     cell = "runs/study/xor"
-    tuned = "study/results/tuning/xor"
-    of_experiment = "study/results/experiment_1/xor/inside_5-20_2.0.json"
+    results = "study/results"
+    tuned = f"{results}/tuning/xor"
+    decisive, long = (
+        f"-m|study.experiment_1|xor|--rest|inside|--annealing|20/{epochs}|--ratio|2.0"
+        f"|--csbp|{tuned}/now_constant/csbp.json"
+        f"|--out|{results}/experiment_1/xor/inside_20-{epochs}_2.0.json|"
+        for epochs in (20, 60)
+    )
+    halved = (
+        "-m|study.experiment_1|xor|--rest|inside|--annealing|20/20|--ratio|2|--substeps|2"
+        f"|--csbp|{tuned}/now_constant/csbp.json"
+        f"|--out|{results}/experiment_1/xor/halved_steps.json|"
+    )
+    started = f"-m|study.start|xor|--out|{tuned}/start.json|"
+    controls = [
+        f"-m|study.experiment_3|xor|{control}|--tuned|{tuned}/now_constant/{arm}.json"
+        f"|--out|{results}/experiment_3/xor/{file}.json|"
+        for control, arm, file in (
+            ("quadratic_membrane", "quadratic_membrane", "quadratic_membrane"),
+            ("substeps|--times|10", "membrane", "times_10"),
+        )
+    ]
     in_order = [
         [
             f"-m|study.cell|xor|bp|--out|{cell}/bp.json|",
             f"-m|study.cell|xor|csbp|--out|{cell}/csbp.json|--bp|{cell}/bp.json|",
             "-m|study.collect|runs/study|study/results.json|",
         ],
-        [
-            f"-m|study.tuning|xor|bp|--out|{tuned}/bp.json|",
-            f"-m|study.tuning|xor|csbp|--bp|{tuned}/bp.json|--out|{tuned}/csbp.json|",
-            "-m|study.experiment_1|xor|--rest|inside|--annealing|5/20|--ratio|2.0"
-            f"|--csbp|{tuned}/csbp.json|--out|{of_experiment}|",
-        ],
+        [*tunings(tuned, "now", "constant", "csbp"), decisive, long],
+        [*tunings(tuned, "now", "constant", "csbp"), halved],
     ]
+    for arm, control in zip(("quadratic_membrane", "membrane"), controls, strict=True):
+        in_order.append([*tunings(tuned, "now", "constant", arm), control])
+    for start, schedule in itertools.product(("now", "data"), ("constant", "cosine")):
+        before = [started] if start == "data" else []
+        file = f"{start}_{schedule}/csbp.json"
+        of_experiment_2 = (
+            f"-m|study.experiment_2|xor|csbp|--tuned|{tuned}/{file}"
+            f"|--out|{results}/experiment_2/xor/{file}|"
+        )
+        in_order.append([*before, *tunings(tuned, start, schedule, "csbp"), of_experiment_2, long])
     ran = (folder / "a python.log").read_text().splitlines()
-    assert sorted(ran) == sorted(in_order[0] + in_order[1])
+    assert sorted(ran) == sorted({job for jobs in in_order for job in jobs})
     for jobs in in_order:
         assert [job for job in ran if job in jobs] == jobs
     kept = (ROOT / "study" / "results.json").read_text()  # collect replaces it; Snakemake must not

@@ -1,8 +1,10 @@
 """Cells by hand and from the command line, their results file, and the Snakefile that runs them."""
 
 import dataclasses
+import itertools
 import json
 import math
+import os
 import re
 import shutil
 import subprocess
@@ -696,15 +698,26 @@ def test_p_values_are_corrected(rows):
 # the Snakefile
 
 
-@pytest.fixture(scope="module")
-def dry_run(tmp_path_factory):
-    """What Snakemake would run in a fresh clone."""
-    clone = tmp_path_factory.mktemp("clone")
-    shutil.copytree(ROOT / "study", clone / "study")
+def snakemake(clone, *targets):
+    """What Snakemake would run in a clone."""
     command = [sys.executable, "-m", "snakemake", "-s", "study/Snakefile"]
-    command += ["--dry-run", "--printshellcmds"]
+    command += ["--dry-run", "--printshellcmds", "--", *targets]
     done = subprocess.run(command, cwd=clone, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def fresh_clone(tmp_path_factory):
+    """The study without the committed cells of the second one."""
+    clone = tmp_path_factory.mktemp("clone")
+    shutil.copytree(ROOT / "study", clone / "study", ignore=shutil.ignore_patterns("results"))
+    return clone
+
+
+@pytest.fixture(scope="module")
+def dry_run(fresh_clone):
+    return snakemake(fresh_clone)
 
 
 def test_a_fresh_clone_has_all_cells_to_run(dry_run):
@@ -722,3 +735,58 @@ def test_the_snakefile_gives_every_cell_those_that_it_needs(dry_run):
     for task, arm, given in re.findall(r"-m study\.cell (\S+) (\S+) --out \S+ ?(.*)", dry_run):
         needed = [f"--{name} runs/study/{task}/{name}.json" for name in ARMS[arm].needs]
         assert given.strip() == " ".join(needed)
+
+
+def second_study():
+    """The files of the second study, as its protocol lists its tasks, arms and conditions."""
+    files = set()
+    for task in ("digits_1", "randman_1", "xor"):
+        of_task = f"experiment_1/{task}"
+        files.add(f"{of_task}/halved_steps")
+        for rest, annealing, ratio in itertools.product(
+            ("inside", "published"),
+            ("5-20", "10-20", "20-20", "20-60"),
+            ("0.003", "0.03", "0.3", "1.0", "2.0", "4.0"),
+        ):
+            files.add(f"{of_task}/{rest}_{annealing}_{ratio}")
+        files |= {f"{of_task}/inside_held-20_{ratio}" for ratio in ("1.0", "2.0", "4.0")}
+    for task in ("digits_1", "digits_3", "digits_conv", "randman_1", "randman_3", "xor"):
+        files |= {f"tuning/{task}/start", f"tuning/{task}/now_constant/quadratic_membrane"}
+        files.add(f"experiment_2/{task}/now_constant/csbp_resummed")
+        for start, schedule in itertools.product(("now", "data"), ("constant", "cosine")):
+            for arm in ("bp", "csbp", "membrane", "firing_rate"):
+                files.add(f"tuning/{task}/{start}_{schedule}/{arm}")
+                files.add(f"experiment_2/{task}/{start}_{schedule}/{arm}")
+            files.add(f"experiment_2/{task}/{start}_{schedule}/bp_at_csbp_lr")
+        for control in ("quadratic_membrane", "times_1", "times_10", "times_100"):
+            files.add(f"experiment_3/{task}/{control}")
+    return {f"study/results/{file}.json" for file in files}
+
+
+def test_the_snakefile_runs_every_cell_of_the_second_study(dry_run):
+    made = re.findall(r"-m study\..* --out (study/results/\S+)", dry_run)
+    assert set(made) == second_study()
+
+
+def test_bp_at_the_rate_of_csbp_and_the_noise_floor_get_the_settings_of_csbp(dry_run):
+    given = re.findall(r"-m study\.experiment_2 (\S+) (\S+) --tuned (\S+) --out (\S+)", dry_run)
+    assert len(given) == 6 * (4 * 5 + 1)
+    for task, arm, tuned, out in given:
+        conditions = out.split("/")[-2]
+        tuned_as = "csbp" if arm in ("bp_at_csbp_lr", "csbp_resummed") else arm
+        assert tuned == f"study/results/tuning/{task}/{conditions}/{tuned_as}.json"
+
+
+def test_committed_cells_are_not_run_again_whatever_the_order_of_their_files_in_time(
+    fresh_clone, tmp_path
+):
+    clone = tmp_path / "clone"
+    shutil.copytree(fresh_clone / "study", clone / "study")
+    for age, file in enumerate(sorted(second_study())):  # settings later than what used them
+        path = clone / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        os.utime(path, (1e9 + age, 1e9 + age))
+    said = snakemake(clone, "experiment_1", "experiment_2", "experiment_3")
+    assert "-m study.experiment" not in said
+    assert "-m study.tuning" not in said

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from study import experiment_1
-from study.experiment_1 import ANNEALINGS, RATIOS, RESTS, Condition, main, run_condition
+from study.experiment_1 import ANNEALINGS, RATIOS, RESTS, Condition, grid, main, run_condition
 from study.overshoot import RULES, layer_critical_z
 from study.protocol import PROTOCOL, Networks, digest
 from study.tasks import TASKS
@@ -59,7 +59,9 @@ def test_the_grid_is_that_of_the_protocol():
     text = PROTOCOL.read_text()
     assert "{.003, .03, .3, 1, 2, 4}" in text
     assert RATIOS == (0.003, 0.03, 0.3, 1.0, 2.0, 4.0)
-    assert list(ANNEALINGS) == ["5/20", "10/20", "20/20", "20/60"]
+    assert list(ANNEALINGS) == ["5/20", "10/20", "20/20", "20/60", "held/20"]
+    assert len(grid()) == len(set(grid())) == 2 * 4 * 6 + 3
+    assert {place.ratio for place in grid() if place.annealing == "held/20"} == {1.0, 2.0, 4.0}
 
 
 OPTIONS = {"--rest": "inside", "--annealing": "5/20", "--ratio": "1"}
@@ -85,6 +87,7 @@ def test_the_command_writes_the_cell_with_the_protocol_it_was_made_by(tuned, tmp
     run_command(tuned, out)
     cell = json.loads(out.read_text())
     assert cell["provenance"]["protocol"] == digest()
+    assert {"commit", "dirty", "seconds", "cpu_seconds"} <= set(cell["provenance"])
     condition = CONDITION._replace(annealing="5/20", ratio=1.0)
     expected = run_condition("xor", condition, NETWORKS)
     assert {key: cell[key] for key in expected} == json.loads(json.dumps(expected))

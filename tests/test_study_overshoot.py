@@ -6,6 +6,7 @@ import torch
 from csbp_core import critical_z
 from study.flow import flow
 from study.overshoot import RULES, Overshoot, layer_critical_z
+from study.surrogate_share import zero_surrogate
 from study.tasks import TASKS
 from study.train import MOMENTUM, Training
 
@@ -110,6 +111,14 @@ def test_the_noise_has_the_recorded_norm_and_is_fixed_by_seed_and_step():
     assert all(torch.equal(a, b) for a, b in zip(noisy, noise.gradients(weights, 0), strict=True))
 
 
+def test_z_is_held_before_it_falls():
+    held = made("csbp", 1.0, annealing=2, epochs=5, holds=2)
+    falling = made("csbp", 1.0, annealing=2, epochs=5)
+    z = [float(held.z_at(epoch * held.steps)[0]) for epoch in range(5)]
+    later = [float(falling.z_at(epoch * held.steps)[0]) for epoch in range(3)]
+    assert z == [z[0], z[0], *later]
+
+
 def test_z_falls_geometrically_over_the_annealing_and_then_stays():
     run = made("csbp", 1.0, annealing=2, epochs=4)
     z = [float(run.z_at(epoch * run.steps)[0]) for epoch in range(4)]
@@ -158,7 +167,7 @@ def test_dead_and_saturated_neurons_have_no_surrogate_gradient():
     state[0] = torch.zeros_like(state[0])
     for bias, share in ((0.5, 0.0), (3.0, 1.0), (-1.0, 1.0)):
         state[1] = torch.full_like(state[1], bias)
-        assert run.zero_surrogate(state).tolist() == [share] * 3
+        assert zero_surrogate(run, state).tolist() == [share] * 3
 
 
 @pytest.mark.parametrize("rule", RULES)

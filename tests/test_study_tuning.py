@@ -98,6 +98,35 @@ def test_of_equal_candidates_the_smaller_z_and_then_the_smaller_lr_is_chosen():
     assert best_of(curves, TASK, BP).epochs == 1
 
 
+def test_of_equal_candidates_one_inside_the_grids_comes_before_a_smaller_z():
+    same = torch.full((3, NETWORKS), 0.5)
+    rates, strengths = (0.1, 0.2, 0.4), (1.0, 2.0, 4.0)
+    curves = {Candidate(lr, z): same for lr in rates for z in strengths}
+    assert best_of(curves, TASK, BP).candidate == (0.2, 2.0)
+
+
+def test_of_equal_candidates_the_fastest_comes_first():
+    level = torch.ones(20, NETWORKS)
+    slow = level.clone()
+    slow[:8] = 0.0
+    curves = {Candidate(lr, 1.0): slow for lr in (0.1, 0.2)} | {Candidate(0.4, 1.0): level}
+    assert best_of(curves, TASK, BP).candidate == (0.4, 1.0)
+    assert best_of(curves, TASK, BP).epochs == 1
+
+
+def test_candidates_that_tie_do_not_extend_a_grid(monkeypatch):
+    asked = []
+
+    def all_right(task, conditions, candidates, networks):
+        asked.extend(candidates)
+        return {candidate: torch.ones(EPOCHS, networks) for candidate in candidates}
+
+    monkeypatch.setattr(tuning, "validation_curves", all_right)
+    choice = choose(TASK, BP, [0.1, 0.2, 0.4], [1.0, 2.0, 4.0], networks=NETWORKS)
+    assert (choice.lr, choice.z, choice.at_an_end) == (0.2, 2.0, [])
+    assert len(asked) == 9
+
+
 def test_the_mean_over_networks_and_five_validations_is_what_counts():
     """Against a moving average by NumPy; a lucky validation alone does not win."""
     rng = np.random.default_rng(0)
@@ -181,5 +210,9 @@ def test_what_is_tuned_starts_with_the_grids_of_the_protocol():
     assert tuning.FACTORS == (0.5, 1, 2)
     assert "1, 3, 10, 30 for csbp on the output" in text
     assert tuning.STRENGTHS["csbp"] == (1, 3, 10, 30)
-    assert "3, 10, 30, 100 on the membrane" in text
+    on_membrane = "3, 10, 30, 100 for csbp on the membrane and the quadratic pull on it"
+    assert on_membrane in text
     assert tuning.STRENGTHS["membrane"] == (3, 10, 30, 100)
+    assert tuning.STRENGTHS["quadratic_membrane"] == (3, 10, 30, 100)
+    assert "1, 10, 100 for the regulariser" in text
+    assert tuning.STRENGTHS["firing_rate"] == (1, 10, 100)

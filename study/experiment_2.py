@@ -1,0 +1,163 @@
+"""Experiment 2 of `PROTOCOL.md`, one cell: an arm at its tuned settings, trained and tested.
+
+python -m study.experiment_2 digits_1 csbp --tuned csbp.json --out cell.json
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from csbp_core.checks import check, check_choice
+
+from . import command, robustness
+from .arms import EVERY_ARM
+from .cell import plain
+from .protocol import Networks, digest, final_networks
+from .surrogate_share import zero_surrogate
+from .tasks import TASKS
+from .train import Training, epochs_to_solution
+from .tuning import conditions_of, longest, read_choice
+
+
+class ArmOf2(NamedTuple):
+    """What is trained, and at whose settings.
+
+    Attributes:
+        trained_as: an arm of `study.arms.EVERY_ARM`.
+        tuned_as: the arm whose tuned settings it gets.
+        everywhere: whether it is trained from both starts under both schedules, or only from
+            torch's start at a constant rate.
+    """
+
+    trained_as: str
+    tuned_as: str
+    everywhere: bool = True
+
+
+ARMS = {
+    "bp": ArmOf2("bp", tuned_as="bp"),
+    "bp_at_csbp_lr": ArmOf2("bp", tuned_as="csbp"),
+    "csbp": ArmOf2("csbp", tuned_as="csbp"),
+    "membrane": ArmOf2("membrane", tuned_as="membrane"),
+    "firing_rate": ArmOf2("firing_rate", tuned_as="firing_rate"),
+    # The noise floor.
+    "csbp_resummed": ArmOf2("csbp_resummed", tuned_as="csbp", everywhere=False),
+}
+
+
+class Setting(NamedTuple):
+    """What the networks of a cell are trained with.
+
+    Attributes:
+        arm: a key of `ARMS`.
+        start_from_data: (mean, spread) as for `Training`; None for torch's start.
+        schedule: of the learning rate, as for `Training`.
+        lr: learning rate, > 0.
+        z: strength of what the arm adds, > 0; it falls to a hundredth over `longest` epochs.
+        epochs: after which training stops, >= 1 and at most `longest`.
+    """
+
+    arm: str
+    start_from_data: tuple[float, float] | None
+    schedule: str
+    lr: float
+    z: float
+    epochs: int
+
+
+def run_cell(name: str, setting: Setting, networks: Networks | None = None) -> dict[str, Any]:
+    """Train the final networks at one setting, and test them, without noise and with it.
+
+    Args:
+        name: of a task, of `TASKS`.
+        setting: what they are trained with.
+        networks: other networks than the final ones, to try.
+
+    Returns the task, the setting (z None for an arm that adds nothing), `splits`, and:
+
+    * `accuracy`, `dead` and `rate` on the test samples, as `Training.evaluate` has them, and
+      `zero_surrogate` of all hidden layers, `[networks]` each;
+    * `curve`, the mean validation accuracy over the epochs, and `every`, the epochs between two;
+    * `epochs_to_solution`, where a task is to be solved: the epochs to the first validation
+      without an error, `[networks]`, None for never;
+    * `robustness`: what `study.robustness.tested` gave.
+
+    Raises ValueError, one line, for an unknown name or a number out of range.
+    """
+    check_choice("name", name, TASKS)
+    check_choice("arm", setting.arm, ARMS)
+    task = TASKS[name]
+    check("epochs", setting.epochs, f"[{task.every}, {longest(task)}]", integer=True)
+    networks = final_networks(name) if networks is None else networks
+    trained_as = ARMS[setting.arm].trained_as
+    run = Training(
+        task,
+        trained_as,
+        networks.seeds,
+        setting.lr,
+        setting.z,
+        epochs=longest(task),
+        splits=networks.splits,
+        start_from_data=setting.start_from_data,
+        schedule=setting.schedule,
+    )
+    state, curve = run.train(setting.epochs)
+    tested = run.test(state)
+    cell = {
+        "task": name,
+        **setting._asdict(),
+        "splits": networks.splits,
+        "accuracy": plain(tested["accuracy"]),
+        "dead": plain(tested["dead"]),
+        "rate": plain(tested["rate"]),
+        "zero_surrogate": plain(zero_surrogate(run, state)),
+        "every": task.every,
+        "curve": plain(curve.mean(1)),
+        "robustness": robustness.tested(run, state, name),
+    }
+    if EVERY_ARM[trained_as].pull is None:
+        cell["z"] = None
+    if task.solve:
+        cell["epochs_to_solution"] = plain(epochs_to_solution(curve, task))
+    return cell
+
+
+def command_line() -> argparse.ArgumentParser:
+    """The arguments of `main`."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("task", choices=TASKS)
+    parser.add_argument("arm", choices=ARMS)
+    parser.add_argument(
+        "--tuned", type=Path, required=True, help="what study.tuning wrote for the arm, or for csbp"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="the JSON to write")
+    return parser
+
+
+def made(options: argparse.Namespace) -> dict[str, Any]:
+    """The cell that the command line asks for."""
+    tuned = read_choice("--tuned", options.tuned, options.task, ARMS[options.arm].tuned_as)
+    conditions = conditions_of(tuned)
+    setting = Setting(
+        arm=options.arm,
+        start_from_data=conditions.start_from_data,
+        schedule=conditions.schedule,
+        lr=tuned["lr"],
+        z=tuned["z"],
+        epochs=tuned["epochs"],
+    )
+    return run_cell(options.task, setting)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a cell from the command line; bad input is one line on stderr and exit code 2."""
+    command.run("study.experiment_2", command_line(), made, arguments, protocol=digest())
+
+
+if __name__ == "__main__":
+    main()

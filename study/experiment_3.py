@@ -1,0 +1,211 @@
+"""Experiment 3 of `PROTOCOL.md`, one cell: a control of the membrane form.
+
+python -m study.experiment_3 digits_1 quadratic_membrane --tuned tuned.json --out cell.json
+python -m study.experiment_3 digits_1 substeps --times 10 --tuned tuned.json --out cell.json
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from csbp_core.checks import check, check_choice
+
+from . import command
+from .cell import Setting, plain
+from .protocol import MARGINS, Networks, digest, final_networks
+from .substeps import MOST_SUBSTEPS, SubSteps
+from .tasks import TASKS, Task
+from .train import Training
+from .tuning import longest, read_choice
+
+# The arm whose tuned setting a cell is trained with.
+TUNED_ARM = {"quadratic_membrane": "quadratic_membrane", "substeps": "membrane"}
+
+TIMES = (1, 10, 100)  # the tuned z of the membrane form
+
+PART_OF_MARGIN = 0.2  # a mean that changes by less counts as unchanged
+
+
+def run_quadratic(
+    name: str,
+    setting: Setting,
+    networks: Networks | None = None,
+) -> dict[str, Any]:
+    """Train the final networks with a quadratic pull on the membrane, and test them.
+
+    Args:
+        name: of a task, of `TASKS`.
+        setting: the tuned one of "quadratic_membrane".
+        networks: other networks than the final ones, to try.
+
+    Returns the setting, `splits`, and what `trained` gives.
+
+    Raises ValueError, one line, for an unknown name or a number out of range.
+    """
+    _check(name, setting)
+    networks = final_networks(name) if networks is None else networks
+    return {
+        "task": name,
+        "arm": "quadratic_membrane",
+        **setting._asdict(),
+        "splits": networks.splits,
+        **trained(_arm(TASKS[name], "quadratic_membrane", networks, setting), setting.epochs),
+    }
+
+
+def run_substeps(
+    name: str,
+    times: int,
+    setting: Setting,
+    networks: Networks | None = None,
+) -> dict[str, Any]:
+    """Train the final networks in sub-steps, twice as many each time, until nothing changes.
+
+    The number of sub-steps is doubled from 1 to at most 16, until the mean test accuracy over all
+    networks changes by less than a fifth of the task's margin.
+
+    Args:
+        name: of a task, of `TASKS`.
+        times: the strength is so many times the tuned one, one of `TIMES`.
+        setting: the tuned one of "membrane".
+        networks: other networks than the final ones, to try.
+
+    Returns the setting, with the strength that is trained for z, `times` and `splits`; `substeps`,
+    by the number of sub-steps as text what `trained` gives, 1 being csbp on the membrane; and
+    `integrated`, the last of these numbers, or None if the mean still changed there: the strength
+    cannot be integrated.
+
+    Raises ValueError, one line, for an unknown name or a number out of range.
+    """
+    _check(name, setting)
+    check_choice("times", times, TIMES)
+    networks = final_networks(name) if networks is None else networks
+    stronger = setting._replace(z=times * setting.z)
+    unchanged = PART_OF_MARGIN * MARGINS[name] / 100  # a margin is in points
+    run = _arm(TASKS[name], "membrane", networks, stronger)
+    results = {1: trained(run, stronger.epochs)}
+    integrated = None
+    n = 1
+    while integrated is None and n < MOST_SUBSTEPS:
+        n = 2 * n
+        results[n] = trained(_in_substeps(TASKS[name], n, networks, stronger), stronger.epochs)
+        change = np.mean(results[n]["accuracy"]) - np.mean(results[n // 2]["accuracy"])
+        if abs(change) < unchanged:
+            integrated = n
+    return {
+        "task": name,
+        "arm": "membrane",
+        "times": times,
+        **stronger._asdict(),
+        "splits": networks.splits,
+        "substeps": {str(number): found for number, found in results.items()},
+        "integrated": integrated,
+    }
+
+
+def _check(name: str, setting: Setting) -> None:
+    """Refuse an unknown task, or a setting that cannot be trained."""
+    check_choice("name", name, TASKS)
+    task = TASKS[name]
+    check("lr", setting.lr, "(0, inf)")
+    check("z", setting.z, "(0, inf)")
+    check("epochs", setting.epochs, f"[{task.every}, {longest(task)}]", integer=True)
+
+
+def _arm(task: Task, arm: str, networks: Networks, setting: Setting) -> Training:
+    """The networks, to be trained by an arm."""
+    return Training(
+        task,
+        arm,
+        networks.seeds,
+        setting.lr,
+        setting.z,
+        epochs=longest(task),  # of the annealing, as in tuning
+        splits=networks.splits,
+    )
+
+
+def _in_substeps(task: Task, substeps: int, networks: Networks, setting: Setting) -> SubSteps:
+    """The networks, to be trained by the arm "membrane" in sub-steps."""
+    return SubSteps(
+        task,
+        substeps,
+        networks.seeds,
+        networks.splits,
+        setting.lr,
+        setting.z,
+        epochs=longest(task),
+    )
+
+
+def trained(run: Training, epochs: int) -> dict[str, Any]:
+    """Train and test networks.
+
+    Args:
+        run: how.
+        epochs: after which training stops, z being where it is then.
+
+    Returns `accuracy` on the test samples, `rate` and `dead` at the end, `[networks]` each, and
+    `curve`, the mean validation accuracy over the epochs.
+    """
+    state, curve = run.train(epochs)
+    tested = run.test(state)
+    return {
+        "accuracy": plain(tested["accuracy"]),
+        "rate": plain(tested["rate"]),
+        "dead": plain(tested["dead"]),
+        "curve": plain(curve.mean(1)),
+    }
+
+
+def command_line() -> argparse.ArgumentParser:
+    """The arguments of `main`."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("task", choices=TASKS)
+    parser.add_argument("cell", choices=TUNED_ARM)
+    parser.add_argument("--times", type=int, choices=TIMES, help="the tuned z; of substeps alone")
+    parser.add_argument(
+        "--tuned",
+        type=Path,
+        required=True,
+        help="what study.tuning wrote for quadratic_membrane; for substeps, for membrane",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="the JSON to write")
+    return parser
+
+
+def made(options: argparse.Namespace) -> dict[str, Any]:
+    """The cell that the command line asks for."""
+    if (options.cell == "substeps") != (options.times is not None):
+        raise ValueError(f"--times = {options.times}: must be given for substeps, and for it alone")
+    setting = _read_setting(options.tuned, options.task, TUNED_ARM[options.cell])
+    if options.cell == "substeps":
+        return run_substeps(options.task, options.times, setting)
+    return run_quadratic(options.task, setting)
+
+
+def _read_setting(path: Path, task: str, arm: str) -> Setting:
+    """What was tuned for an arm under the conditions of this experiment."""
+    tuned = read_choice("--tuned", path, task, arm)
+    conditions = (tuned.get("start_from_data"), tuned.get("schedule"))
+    if conditions != (None, "constant"):
+        raise ValueError(
+            f"--tuned = {path}: must be tuned from torch's start, at a constant learning rate"
+        )
+    return Setting(tuned["lr"], tuned["z"], tuned["epochs"])
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a cell from the command line; bad input is one line on stderr and exit code 2."""
+    command.run("study.experiment_3", command_line(), made, arguments, protocol=digest())
+
+
+if __name__ == "__main__":
+    main()
