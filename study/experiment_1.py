@@ -19,11 +19,10 @@ from csbp_core.checks import check, check_choice
 
 from . import command
 from .cell import plain
+from .outcome import train_and_test
 from .overshoot import Overshoot, layer_critical_z
 from .protocol import Networks, digest, final_networks
-from .surrogate_share import zero_surrogate
 from .tasks import TASKS, Task
-from .train import epochs_to_solution
 from .tuning import read_choice
 
 TASK_NAMES = ("digits_1", "randman_1", "xor")  # those with one hidden layer
@@ -119,10 +118,8 @@ def run_condition(
         condition: what all rules share.
         networks: other networks than the final ones, to try.
 
-    Returns the condition, `splits`, `z_start` of each network, and by rule: `accuracy` on the test
-    samples, `rate`, `dead` and `zero_surrogate` at the end, `[networks]` each, and `curve`, the
-    mean validation accuracy over the epochs; where a task is to be solved also
-    `epochs_to_solution`, `[networks]`.
+    Returns the condition, `splits`, `z_start` of each network, and by rule in `rules` what
+    `study.outcome` gives.
 
     Raises ValueError, one line, for an unknown name or a number out of range.
     """
@@ -187,19 +184,9 @@ def _made(
 
 
 def _trained(run: Overshoot) -> dict[str, Any]:
-    """Train and test the networks of a rule."""
-    state, curve = run.train()
-    tested = run.test(state)
-    trained = {
-        "accuracy": plain(tested["accuracy"]),
-        "rate": plain(tested["rate"]),
-        "dead": plain(tested["dead"]),
-        "zero_surrogate": plain(zero_surrogate(run, state)),
-        "curve": plain(curve.mean(1)),
-    }
-    if run.task.solve:
-        trained["epochs_to_solution"] = plain(epochs_to_solution(curve, run.task))
-    return trained
+    """What the networks of a rule give when they have been trained."""
+    _, found = train_and_test(run)
+    return found
 
 
 def command_line() -> argparse.ArgumentParser:

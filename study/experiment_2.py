@@ -14,11 +14,10 @@ from csbp_core.checks import check, check_choice
 
 from . import command, robustness
 from .arms import EVERY_ARM
-from .cell import plain
+from .outcome import train_and_test
 from .protocol import Networks, digest, final_networks
-from .surrogate_share import zero_surrogate
 from .tasks import TASKS
-from .train import Training, epochs_to_solution
+from .train import Training
 from .tuning import conditions_of, longest, read_choice
 
 
@@ -78,11 +77,7 @@ def run_cell(name: str, setting: Setting, networks: Networks | None = None) -> d
 
     Returns the task, the setting (z None for an arm that adds nothing), `splits`, and:
 
-    * `accuracy`, `dead` and `rate` on the test samples, as `Training.evaluate` has them, and
-      `zero_surrogate` of all hidden layers, `[networks]` each;
-    * `curve`, the mean validation accuracy over the epochs, and `every`, the epochs between two;
-    * `epochs_to_solution`, where a task is to be solved: the epochs to the first validation
-      without an error, `[networks]`, None for never;
+    * what `study.outcome` gives, and `every`, the epochs between two validations;
     * `robustness`: what `study.robustness.tested` gave.
 
     Raises ValueError, one line, for an unknown name or a number out of range.
@@ -104,24 +99,17 @@ def run_cell(name: str, setting: Setting, networks: Networks | None = None) -> d
         start_from_data=setting.start_from_data,
         schedule=setting.schedule,
     )
-    state, curve = run.train(setting.epochs)
-    tested = run.test(state)
+    state, found = train_and_test(run, setting.epochs)
     cell = {
         "task": name,
         **setting._asdict(),
         "splits": networks.splits,
-        "accuracy": plain(tested["accuracy"]),
-        "dead": plain(tested["dead"]),
-        "rate": plain(tested["rate"]),
-        "zero_surrogate": plain(zero_surrogate(run, state)),
+        **found,
         "every": task.every,
-        "curve": plain(curve.mean(1)),
         "robustness": robustness.tested(run, state, name),
     }
     if EVERY_ARM[trained_as].pull is None:
         cell["z"] = None
-    if task.solve:
-        cell["epochs_to_solution"] = plain(epochs_to_solution(curve, task))
     return cell
 
 

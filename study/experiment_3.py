@@ -16,7 +16,9 @@ import numpy as np
 from csbp_core.checks import check, check_choice
 
 from . import command
-from .cell import Setting, plain
+from .cell import Setting
+from .contrasts import contrast, split_means
+from .outcome import train_and_test
 from .protocol import MARGINS, Networks, digest, final_networks
 from .substeps import MOST_SUBSTEPS, SubSteps
 from .tasks import TASKS, Task
@@ -27,8 +29,6 @@ from .tuning import longest, read_choice
 TUNED_ARM = {"quadratic_membrane": "quadratic_membrane", "substeps": "membrane"}
 
 TIMES = (1, 10, 100)  # the tuned z of the membrane form
-
-PART_OF_MARGIN = 0.2  # a mean that changes by less counts as unchanged
 
 
 def run_quadratic(
@@ -43,7 +43,7 @@ def run_quadratic(
         setting: the tuned one of "quadratic_membrane".
         networks: other networks than the final ones, to try.
 
-    Returns the setting, `splits`, and what `trained` gives.
+    Returns the setting, `splits`, and what `study.outcome` gives.
 
     Raises ValueError, one line, for an unknown name or a number out of range.
     """
@@ -54,7 +54,7 @@ def run_quadratic(
         "arm": "quadratic_membrane",
         **setting._asdict(),
         "splits": networks.splits,
-        **trained(_arm(TASKS[name], "quadratic_membrane", networks, setting), setting.epochs),
+        **_outcome(_arm(TASKS[name], "quadratic_membrane", networks, setting), setting),
     }
 
 
@@ -66,8 +66,9 @@ def run_substeps(
 ) -> dict[str, Any]:
     """Train the final networks in sub-steps, twice as many each time, until nothing changes.
 
-    The number of sub-steps is doubled from 1 to at most 16, until the mean test accuracy over all
-    networks changes by less than a fifth of the task's margin.
+    The number of sub-steps is doubled from 1 to at most 16, until that changes nothing that can be
+    seen: of the paired difference in test accuracy the 95 % interval contains zero, and the
+    estimate is below the task's margin.
 
     Args:
         name: of a task, of `TASKS`.
@@ -76,9 +77,9 @@ def run_substeps(
         networks: other networks than the final ones, to try.
 
     Returns the setting, with the strength that is trained for z, `times` and `splits`; `substeps`,
-    by the number of sub-steps as text what `trained` gives, 1 being csbp on the membrane; and
-    `integrated`, the last of these numbers, or None if the mean still changed there: the strength
-    cannot be integrated.
+    by the number of sub-steps as text what `study.outcome` gives, 1 being csbp on the membrane; and
+    `integrated`, the number that was enough, since twice as many changed nothing. It is None where
+    16 still changed something: that strength cannot be integrated.
 
     Raises ValueError, one line, for an unknown name or a number out of range.
     """
@@ -86,17 +87,17 @@ def run_substeps(
     check_choice("times", times, TIMES)
     networks = final_networks(name) if networks is None else networks
     stronger = setting._replace(z=times * setting.z)
-    unchanged = PART_OF_MARGIN * MARGINS[name] / 100  # a margin is in points
     run = _arm(TASKS[name], "membrane", networks, stronger)
-    results = {1: trained(run, stronger.epochs)}
+    results = {1: _outcome(run, stronger)}
     integrated = None
     n = 1
     while integrated is None and n < MOST_SUBSTEPS:
-        n = 2 * n
-        results[n] = trained(_in_substeps(TASKS[name], n, networks, stronger), stronger.epochs)
-        change = np.mean(results[n]["accuracy"]) - np.mean(results[n // 2]["accuracy"])
-        if abs(change) < unchanged:
+        run = _in_substeps(TASKS[name], 2 * n, networks, stronger)
+        results[2 * n] = _outcome(run, stronger)
+        differences = np.subtract(results[2 * n]["accuracy"], results[n]["accuracy"])
+        if _is_nothing(differences, networks.splits, MARGINS[name]):
             integrated = n
+        n = 2 * n
     return {
         "task": name,
         "arm": "membrane",
@@ -143,24 +144,16 @@ def _in_substeps(task: Task, substeps: int, networks: Networks, setting: Setting
     )
 
 
-def trained(run: Training, epochs: int) -> dict[str, Any]:
-    """Train and test networks.
+def _outcome(run: Training, setting: Setting) -> dict[str, Any]:
+    """What the networks give when they have been trained for the setting's epochs."""
+    _, found = train_and_test(run, setting.epochs)
+    return found
 
-    Args:
-        run: how.
-        epochs: after which training stops, z being where it is then.
 
-    Returns `accuracy` on the test samples, `rate` and `dead` at the end, `[networks]` each, and
-    `curve`, the mean validation accuracy over the epochs.
-    """
-    state, curve = run.train(epochs)
-    tested = run.test(state)
-    return {
-        "accuracy": plain(tested["accuracy"]),
-        "rate": plain(tested["rate"]),
-        "dead": plain(tested["dead"]),
-        "curve": plain(curve.mean(1)),
-    }
+def _is_nothing(differences: np.ndarray, splits: Sequence[int], margin: float) -> bool:
+    """Whether paired differences in accuracy, `[networks]`, show none; the margin is in points."""
+    found = contrast(split_means(100 * differences, splits))
+    return found.low <= 0 <= found.high and abs(found.estimate) < margin
 
 
 def command_line() -> argparse.ArgumentParser:

@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-import torch
 
 from study import experiment_2, robustness
 from study.experiment_2 import ARMS, Setting, main, run_cell
@@ -129,18 +128,18 @@ def test_the_share_without_a_surrogate_gradient_is_that_of_an_independent_loop(n
         never = [without_gradient(layer.current[0].numpy(), run.net.static) for layer in layers]
         expected.append(np.concatenate(never).mean())
     assert zero_surrogate(run, state).tolist() == pytest.approx(expected, abs=1e-6)
-    assert 0 < min(expected)
+    assert min(expected) > 0
 
 
 def without_gradient(current, static):
-    """Which pairs of a sample and a neuron stay one away from the threshold, `[pairs]`."""
+    """Which pairs of a sample and a neuron are never within one of the threshold, `[pairs]`."""
     currents = [current[0]] * static if len(current) == 1 else current
     potential = np.zeros_like(current[0])
     is_near = np.zeros(potential.shape, bool)
     for input_current in currents:
         potential = potential / 2 + input_current
         is_near |= np.abs(potential - 1) < 1
-        potential = potential - (potential >= 1)
+        potential = np.where(potential > 1, 0, potential)
     return ~is_near.ravel()
 
 
@@ -153,10 +152,10 @@ def written(tmp_path, monkeypatch):
     monkeypatch.setattr(experiment_2, "final_networks", lambda name: NETWORKS)
     out = tmp_path / "cell.json"
 
-    def run_command(arm, **choice):
+    def run_command(trained, **choice):
         tuned = tmp_path / "tuned.json"
         tuned.write_text(json.dumps({"task": "xor", **CSBP._asdict(), **choice}))
-        main(["xor", arm, "--tuned", str(tuned), "--out", str(out)])
+        main(["xor", trained, "--tuned", str(tuned), "--out", str(out)])
         return json.loads(out.read_text())
 
     return run_command
@@ -204,7 +203,7 @@ def test_what_was_tuned_for_another_task_or_arm_is_refused_in_one_line(
     [
         ("mnist", {}, "name = 'mnist'"),
         ("xor", {"arm": "high"}, "arm = 'high'"),
-        ("xor", {"epochs": 3 * EPOCHS + 1}, rf"epochs = 61: must be an integer in \[1, 60\]"),
+        ("xor", {"epochs": 3 * EPOCHS + 1}, r"epochs = 61: must be an integer in \[1, 60\]"),
         ("xor", {"lr": 0.0}, r"lr = 0.0: must be .*\(0, inf\)"),
         ("xor", {"z": -1.0}, r"z = -1.0: must be .*\(0, inf\)"),
         ("xor", {"schedule": "linear"}, "schedule = 'linear'"),

@@ -5,12 +5,13 @@ import json
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from torch.nn import functional as F
 
 from study import experiment_3
 from study.cell import Setting
 from study.experiment_3 import main, run_quadratic, run_substeps
-from study.protocol import MARGINS, Networks, digest
+from study.protocol import Networks, digest
 from study.substeps import SubSteps
 from study.tasks import TASKS, new_net
 from study.train import MOMENTUM, Training
@@ -195,60 +196,64 @@ def planted(monkeypatch):
     """Stand-in trainings: the accuracies of each number of sub-steps are known."""
 
     def stand_in(accuracies):
-        def test(run, state):
-            accuracy = torch.as_tensor(accuracies[getattr(run, "substeps", 1)])
-            return {"accuracy": accuracy, "rate": accuracy, "dead": accuracy}
+        def known(run, epochs):
+            return [], {"accuracy": accuracies[getattr(run, "substeps", 1)].tolist()}
 
-        monkeypatch.setattr(Training, "train", lambda run, epochs: ([], torch.zeros(2, 3)))
-        monkeypatch.setattr(Training, "test", test)
+        monkeypatch.setattr(experiment_3, "train_and_test", known)
 
     return stand_in
 
 
-UNCHANGED = MARGINS["xor"] / 5 / 100  # xor: a mean that changes by less than 2 points
+SPLITS = [1, 2, 3, 4]
+ERROR = float(torch.tensor([-0.04, 0.0, 0.0, 0.04]).std() / 2)  # of a mean over the splits
+SEEN = float(stats.t.ppf(0.975, 3)) * ERROR  # a change from which on the interval leaves zero out
 
 
 def in_a_row(*means):
-    """Accuracies of three networks for 1, 2, 4, .. sub-steps, with these means."""
-    spread = torch.tensor([-0.1, 0.0, 0.1], dtype=torch.float64)
+    """Accuracies of a network on each split for 1, 2, 4, .. sub-steps, with these means.
+
+    All changes from one to the next have the same spread.
+    """
+    spread = torch.tensor([-0.02, 0.0, 0.0, 0.02], dtype=torch.float64)
     return {2**i: mean + (-1) ** i * spread for i, mean in enumerate(means)}
 
 
 @pytest.mark.parametrize(
     ("means", "integrated"),
     [
-        ((0.5, 0.5 + 0.99 * UNCHANGED), 2),
-        ((0.5, 0.5 - 1.01 * UNCHANGED, 0.5 - 1.5 * UNCHANGED), 4),
-        ((0.5, 0.6, 0.5, 0.6, 0.6), 16),
-        ((0.5, 0.6, 0.5, 0.6, 0.5), None),
+        ((0.5, 0.5 + 0.99 * SEEN), 1),
+        ((0.5, 0.5 - 1.01 * SEEN, 0.5 - 1.5 * SEEN), 2),
+        ((0.5, 0.7, 0.5, 0.7, 0.7), 8),
+        ((0.5, 0.7, 0.5, 0.7, 0.5), None),
         # far from the first, but by steps that are small enough at the end
-        ((0.2, 0.4, 0.6, 0.6 + 0.9 * UNCHANGED), 8),
+        ((0.2, 0.4, 0.6, 0.6 + 0.9 * SEEN), 4),
         # it creeps on, in steps that are all too large
-        (tuple(0.5 + 1.01 * UNCHANGED * i for i in range(5)), None),
+        (tuple(0.3 + 1.01 * SEEN * i for i in range(5)), None),
     ],
 )
-def test_doubling_stops_where_the_mean_over_all_networks_stays(planted, means, integrated):
-    """Not where each network's stays: theirs go up and down by twenty points all the time."""
+def test_doubling_stops_where_the_interval_of_the_change_contains_zero(planted, means, integrated):
     planted(in_a_row(*means))
-    cell = run_substeps("xor", 10, SETTING._replace(epochs=10), NETWORKS)
+    networks = Networks(NETWORKS.seeds, SPLITS)
+    cell = run_substeps("xor", 10, SETTING._replace(epochs=10), networks)
     assert cell["integrated"] == integrated
     assert list(cell["substeps"]) == [str(2**i) for i in range(len(means))]
     found = [np.mean(trained["accuracy"]) for trained in cell["substeps"].values()]
-    assert found == pytest.approx(means)
+    assert found == pytest.approx(means, abs=1e-6)
 
 
-def test_what_counts_as_unchanged_goes_with_the_margin_of_the_task(planted):
-    # up and down by .15 points: more than a fifth of .5, less than a fifth of 2
-    planted(in_a_row(0.5, 0.5015, 0.5, 0.5015, 0.5))
+def test_a_change_beyond_the_margin_is_one_however_wide_its_interval(planted):
+    # up and down by one point, which no interval tells from zero
+    planted(in_a_row(0.5, 0.51, 0.5, 0.51, 0.5))
     setting = SETTING._replace(epochs=10)
-    ends = [run_substeps(name, 1, setting, NETWORKS)["integrated"] for name in TASKS]
+    networks = Networks(NETWORKS.seeds, SPLITS)
+    ends = [run_substeps(name, 1, setting, networks)["integrated"] for name in TASKS]
     assert dict(zip(TASKS, ends, strict=True)) == {
         "digits_1": None,
         "digits_3": None,
         "digits_conv": None,
         "randman_1": None,
-        "randman_3": 2,
-        "xor": 2,
+        "randman_3": 1,
+        "xor": 1,
     }
 
 

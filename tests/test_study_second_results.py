@@ -69,7 +69,9 @@ def made_networks(rng, experiment, task, arm):
         "curve": [0.5] * 40,
     }
     if task == "xor":
-        found["epochs_to_solution"] = [None, *rng.integers(1, 41, networks - 1).tolist()]
+        epochs = rng.integers(1, 41, networks).tolist()
+        epochs[rng.integers(networks)] = None
+        found["epochs_to_solution"] = epochs
     return found
 
 
@@ -222,6 +224,20 @@ def test_chaos_does_not_help_where_the_best_bp_is_as_good(some, study):
     assert not found["chaos_helps"]["digits_1"]
 
 
+def test_chaos_does_not_help_below_the_noise_floor(some, study):
+    shutil.copytree(study / "experiment_1" / "digits_1", some / "experiment_1" / "digits_1")
+    source = study / "experiment_2" / "digits_1" / "now_constant"
+    folder = some / "experiment_2" / "digits_1" / "now_constant"
+    shutil.copytree(source, folder)
+    resummed = json.loads((folder / "csbp_resummed.json").read_text())
+    resummed["accuracy"] = [accuracy - 0.05 for accuracy in resummed["accuracy"]]
+    (folder / "csbp_resummed.json").write_text(json.dumps(resummed))
+    found, _ = run(some)
+    (row,) = [row for row in found["primary"] if row["task"] == "digits_1"]
+    assert (row["verdict"], row["below_floor"]) == ("helps", True)
+    assert not found["chaos_helps"]["digits_1"]
+
+
 @pytest.mark.parametrize(
     ("label", "first", "second"),
     [
@@ -292,8 +308,8 @@ def test_a_network_that_never_solves_it_counts_with_all_its_epochs(found, study)
     sides = [read(study, "2", "xor", f"now_constant/{arm}") for arm in ("firing_rate", "bp")]
     label = {"experiment": "2", "condition": "now, constant", "first": "firing_rate"}
     (row,) = secondary(found, **label, measure="epochs")
-    means = split_means(*sides, epochs, scale=1)
-    assert row["estimate"] == pytest.approx(means.mean(), abs=1e-6)
+    interval = stats.ttest_1samp(split_means(*sides, epochs, scale=1), 0).confidence_interval()
+    assert (row["low"], row["high"]) == pytest.approx(tuple(interval), abs=1e-6)
 
 
 def test_epochs_are_not_compared_where_a_side_does_not_solve_the_task(some):
@@ -314,6 +330,7 @@ def test_the_noise_floor_marks_what_is_below_it(found):
         row for row in found["primary"] if (row["experiment"], row["task"]) == ("2", "digits_3")
     ]
     assert primary["below_floor"]
+    assert primary["verdict"] == "helps"
     for row in secondary(found, task="digits_3", measure="weights 0.1"):
         assert row["below_floor"] == (abs(row["estimate"]) < floor["estimate"])
     assert {row["below_floor"] for row in secondary(found, measure="dead")} == {None}
@@ -348,7 +365,7 @@ def test_the_page_shows_the_primary_contrasts_of_the_json(written):
         assert (line["experiment"], line["task"]) == (row["experiment"], row["task"])
         assert line["estimate and 95 % interval"] == shown(row, places(row["task"]))
         assert float(line["margin"]) == row["margin"]
-        assert line["verdict"] == f"**{row['verdict']}**"
+        assert line["verdict"].startswith(f"**{row['verdict']}**")
 
 
 def test_the_page_shows_all_of_the_grid_of_the_json(written):
@@ -380,6 +397,43 @@ def test_the_page_shows_accuracy_and_robustness_of_every_arm(written):
             assert lines[row["measure"]][column] == shown(row, places(row["task"]))
 
 
+def test_the_page_says_where_a_difference_is_below_the_noise_floor(written):
+    _, page = written
+    lines = tables(page)["Primary contrasts"]
+    marked = [line for line in lines if line["verdict"].endswith(", below the noise floor")]
+    assert [(line["experiment"], line["task"]) for line in marked] == [("2", "digits_3")]
+
+
+def test_the_page_shows_the_epochs_of_the_primary_contrasts_that_both_sides_solve(written):
+    found, page = written
+    label = {"experiment": "2", "condition": "data, constant", "first": "csbp"}
+    (row,) = secondary(found, measure="epochs", **label)
+    assert f" {shown(row, 1)} in experiment 2" in page
+
+
+def test_the_page_shows_the_tuned_settings(some):
+    folder = some / "tuning" / "xor" / "data_cosine"
+    folder.mkdir(parents=True)
+    choice = {
+        "task": "xor",
+        "arm": "csbp",
+        "start_from_data": [0.25, 0.5],
+        "schedule": "cosine",
+        "lr": 0.4,
+        "z": 30.0,
+        "epochs": 1200,
+        "accuracy": 0.97,
+        "at_an_end": ["z", "epochs"],
+        "table": [],
+    }
+    (folder / "csbp.json").write_text(json.dumps(choice))
+    found, page = run(some)
+    assert found["choices"]["tuning/xor/data_cosine/csbp"]["at_an_end"] == ["z", "epochs"]
+    (line,) = tables(page)["Tuned settings"]
+    expected = ["xor", "data, cosine (0.25, 0.5)", "csbp", "0.4", "30", "1200", "z, epochs"]
+    assert list(line.values()) == expected
+
+
 def test_the_page_says_what_cannot_be_integrated(written):
     _, page = written
     lines = tables(page)
@@ -394,7 +448,7 @@ def test_missing_cells_are_named_and_stop_nothing(some, study):
     found, page = run(some)
     expected = [path for path in expected_cells() if not (some / f"{path}.json").exists()]
     assert found["missing"] == expected
-    assert "experiment_2/xor/data_constant/bp" in page
+    assert "* experiment_2/xor/data_constant: bp\n" in page
     lines = {(line["experiment"], line["task"]): line for line in tables(page)["Primary contrasts"]}
     assert lines["2", "xor"]["verdict"] == "unfinished"
     assert lines["3", "xor"]["verdict"] == "**equivalent**"

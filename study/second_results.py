@@ -1,0 +1,106 @@
+"""The results of the second study, from its cells: a JSON of all contrasts, and a page to read.
+
+python -m study.second_results study/results --out study/contrasts.json --table study/RESULTS.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from csbp_notebooks.files import replace_file
+
+from . import command
+from .all_contrasts import Findings, Row, chaos_helps, findings
+from .contrasts import Contrast
+from .protocol import digest
+from .results_page import page
+from .second_cells import read_cells, read_choices
+
+# What is kept of a tuned setting.
+OF_A_CHOICE = ("start_from_data", "lr", "z", "epochs", "accuracy", "at_an_end")
+
+
+def for_json(found: Findings) -> dict[str, Any]:
+    """The findings as JSON knows them."""
+    return {
+        "primary": [flat(row) for row in found.primary],
+        "secondary": [flat(row) for row in found.secondary],
+        "chaos_helps": chaos_helps(found),
+        "noise_floor": [
+            {"task": floor.task, **plain_numbers(floor.found), "spread": number(floor.spread)}
+            for floor in found.floors.values()
+        ],
+        "integrated": found.integrated,
+        "choices": {
+            path: {name: choice[name] for name in OF_A_CHOICE}
+            for path, choice in found.choices.items()
+        },
+        "missing": found.missing,
+        "protocols": found.protocols,
+        "commits": found.commits,
+    }
+
+
+def flat(row: Row) -> dict[str, Any]:
+    """A row as one level of names and numbers.
+
+    A secondary contrast is shown with its intervals alone.
+    """
+    numbers = plain_numbers(row.found)
+    if row.verdict is None:
+        del numbers["p_difference"], numbers["p_equivalence"]
+    return {
+        **row.label._asdict(),
+        "mean_of_first": number(row.means[0]),
+        "mean_of_second": number(row.means[1]),
+        **numbers,
+        "margin": row.margin,
+        "below_floor": row.below_floor,
+        "verdict": row.verdict,
+    }
+
+
+def number(value: float) -> float | None:
+    """A number of nine digits, as JSON knows it: None where it is not finite.
+
+    Example:
+        >>> number(2 / 3), number(float("nan"))
+        (0.666666667, None)
+    """
+    return float(f"{value:.9g}") if math.isfinite(value) else None
+
+
+def plain_numbers(found: Contrast) -> dict[str, float | None]:
+    """The numbers of a contrast."""
+    return {name: number(value) for name, value in found._asdict().items()}
+
+
+def command_line() -> argparse.ArgumentParser:
+    """The arguments of `main`."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, help="where the cells are")
+    parser.add_argument("--out", type=Path, required=True, help="the JSON to write")
+    parser.add_argument("--table", type=Path, required=True, help="the page to write, Markdown")
+    return parser
+
+
+def made(options: argparse.Namespace) -> dict[str, Any]:
+    """The findings; the page is written on the way."""
+    found = findings(read_cells(options.folder), read_choices(options.folder))
+    replace_file(options.table, page(found).encode())
+    return for_json(found)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write JSON and page from the command line; bad input is one line and exit code 2."""
+    command.run("study.second_results", command_line(), made, arguments, protocol=digest())
+
+
+if __name__ == "__main__":
+    main()
