@@ -30,5 +30,5 @@ def test_a_task_to_be_solved_has_each_networks_first_epoch_without_an_error(monk
     run = Training(TASKS["xor"], "bp", [20_000, 20_001, 20_002], 0.1)  # validated every 10 epochs
     curve = torch.tensor([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
     monkeypatch.setattr(run, "train", lambda epochs: (run.start(), curve))
-    _, found = outcome.train_and_test(run, 20)
+    _, found = train_and_test(run, 20)
     assert found["epochs_to_solution"] == [20, None, 10]
