@@ -30,7 +30,7 @@ __all__ = ["EVERY_ARM", "MOMENTUM", "TASKS", "Task", "Training", "new_net"]
 MOMENTUM = 0.9
 ANNEALING = 100  # z ends at a hundredth of the chosen z
 SCHEDULES = ("constant", "cosine")  # of the learning rate
-NETWORKS_AT_ONCE = 8  # that are tested in one go, to save memory
+SAMPLES_AT_ONCE = 500  # of all networks that are tested in one go: more do not fit a cache
 
 
 @functools.cache
@@ -318,8 +318,9 @@ class Training:
         """
 
         weights = state[: len(self.names)]
+        at_once = max(1, SAMPLES_AT_ONCE // len(x))  # networks
         parts = []
-        for some in zip(*(weight.split(NETWORKS_AT_ONCE) for weight in weights), strict=True):
+        for some in zip(*(weight.split(at_once) for weight in weights), strict=True):
             parts.append(self._measure(some, x, y))
         measured = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         if self.task.solve:
