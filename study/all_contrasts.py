@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .arms import BASELINE
-from .contrasts import HELPS, Contrast, contrast, split_means, verdicts
+from .contrasts import CANNOT_TELL, HELPS, HURTS, Contrast, contrast, split_means, verdicts
 from .experiment_1 import TASK_NAMES as ONE_LAYER_TASKS, Place, grid
 from .experiment_2 import ARMS
 from .experiment_3 import TIMES
@@ -47,12 +47,13 @@ PAIRS_OF_RULES = (
     ("inner flow", "outer flow"),  # momentum
     ("noise", "inner flow"),
     ("csbp", "bp"),
+    ("inner flow", "bp"),  # what a pull of that strength does without overshoot
 )
 HALVED = ", steps halved"  # after the name of a rule
 BEST_BP = "best bp"  # of experiment 2, beside BP at the rate of csbp
 
 SOLVED = 95.0  # per cent, by both sides: epochs to the solution tell more than accuracy
-NOT_ACCURACY = ("dead", "epochs")  # measures that the noise floor says nothing of
+NOT_ACCURACY = ("dead", "rate", "epochs")  # measures that the noise floor says nothing of
 
 # Holds the place in its family of a primary contrast that has no verdict.
 UNTESTED = Contrast(
@@ -97,8 +98,8 @@ class Row(NamedTuple):
         means: of all networks, of the first side and the second, in points (epochs).
         found: estimate, intervals and p values, not corrected.
         margin: what counts as no difference, in points; None where nothing has been fixed.
-        below_floor: whether the estimate is smaller than the noise floor of its task; None where
-            that is not known, or where it says nothing of the measure.
+        below_floor: whether the estimate is not above the noise floor of its task; None where
+            there is none, or where it says nothing of the measure.
         verdict: of a primary contrast.
     """
 
@@ -117,11 +118,14 @@ class Floor(NamedTuple):
         task: its name.
         found: the mean over the splits, and its interval; in points.
         spread: standard deviation of the difference over the networks, in points.
+        height: the floor, the end of the interval that is farther from zero; None where the two
+            trainings are the same to the last bit.
     """
 
     task: str
     found: Contrast
     spread: float
+    height: float | None
 
 
 class Findings(NamedTuple):
@@ -221,11 +225,14 @@ def compared_epochs(label: Label, first: Trained | None, second: Trained | None)
 
 
 def marked(row: Row, floors: Mapping[str, Floor]) -> Row:
-    """The row, told whether its estimate is below the noise floor."""
+    """The row, told whether its estimate is below the noise floor, where nothing can be told."""
     floor = floors.get(row.label.task)
-    if floor is None or row.label.measure in NOT_ACCURACY:
+    if floor is None or floor.height is None or row.label.measure in NOT_ACCURACY:
         return row
-    return row._replace(below_floor=abs(row.found.estimate) < abs(floor.found.estimate))
+    is_below = abs(row.found.estimate) <= floor.height
+    if is_below and row.verdict in (HELPS, HURTS):
+        row = row._replace(verdict=CANNOT_TELL)
+    return row._replace(below_floor=is_below)
 
 
 def noise_floors(cells: Cells) -> dict[str, Floor]:
@@ -238,7 +245,8 @@ def noise_floors(cells: Cells) -> dict[str, Floor]:
             continue
         differences = resummed.measures["accuracy"] - csbp.measures["accuracy"]
         found = contrast(split_means(differences, csbp.splits))
-        floors[task] = Floor(task, found, float(np.std(differences, ddof=1)))
+        height = max(abs(found.low), abs(found.high)) if differences.any() else None
+        floors[task] = Floor(task, found, float(np.std(differences, ddof=1)), height)
     return floors
 
 
@@ -321,19 +329,17 @@ def label_at(task: str, place: Place, first: str, second: str) -> Label:
 def chaos_helps(found: Findings) -> dict[str, bool]:
     """Whether chaos helps, by task of experiment 1 whose cells are there.
 
-    It does where the primary contrast helps and is not below the noise floor, and csbp is above
-    the best BP with an interval that leaves out zero.
+    It does where the primary contrast helps, and csbp is above BP of the same length and above
+    the best BP, with intervals that leave out zero.
     """
-    above_best = {
-        row.label._replace(second="inner flow"): row.found.low > 0
-        for row in found.secondary
-        if row.label.second == BEST_BP and row.label.measure == "accuracy"
-    }
-    return {
-        row.label.task: row.verdict == HELPS and not row.below_floor and above_best[row.label]
-        for row in found.primary
-        if row.label in above_best
-    }
+    secondary = {row.label: row for row in found.secondary}
+    helps = {}
+    for row in found.primary:
+        over_bp = [secondary.get(row.label._replace(second=bp)) for bp in ("bp", BEST_BP)]
+        is_above = [over is not None and over.found.low > 0 for over in over_bp]
+        if row.label.experiment == "1" and None not in over_bp:
+            helps[row.label.task] = row.verdict == HELPS and all(is_above)
+    return helps
 
 
 # All other contrasts
@@ -382,13 +388,17 @@ def secondary_of_2(cells: Cells) -> Iterator[Row]:
 
 
 def _against_bp(cells: Cells, task: str, start: str, schedule: str) -> Iterator[Row]:
-    """Every arm less the best BP of the same start and schedule."""
+    """Every arm less the best BP of the same start and schedule; csbp also less BP at its rate."""
     bp = trained_by_arm(cells, arm_path(task, start, schedule, "bp"))
     arms = [name for name, arm in ARMS.items() if arm.everywhere and name != BASELINE]
     for arm in arms:
         label = Label("2", task, f"{start}, {schedule}", "", arm, "bp")
         trained = trained_by_arm(cells, arm_path(task, start, schedule, arm))
         yield from _of_all_measures(label, trained, bp)
+    at_csbp_lr = trained_by_arm(cells, arm_path(task, start, schedule, "bp_at_csbp_lr"))
+    csbp = trained_by_arm(cells, arm_path(task, start, schedule, "csbp"))
+    label = Label("2", task, f"{start}, {schedule}", "", "csbp", "bp_at_csbp_lr")
+    yield from _of_all_measures(label, csbp, at_csbp_lr)
 
 
 def _of_all_measures(label: Label, first: Trained | None, second: Trained | None) -> Iterator[Row]:
@@ -411,4 +421,6 @@ def secondary_of_3(cells: Cells) -> Iterator[Row]:
             most = most_substeps(cells, path)
             label = Label("3", task, "", str(times), "membrane", f"{most} sub-steps")
             as_it_is = trained_by_substeps(cells, path, 1)
-            yield from compared(label, as_it_is, trained_by_substeps(cells, path, most))
+            followed = trained_by_substeps(cells, path, most)
+            yield from compared(label, as_it_is, followed)
+            yield from compared(label._replace(measure="rate"), as_it_is, followed)

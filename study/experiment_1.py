@@ -118,7 +118,7 @@ def run_condition(
         condition: what all rules share.
         networks: other networks than the final ones, to try.
 
-    Returns the condition, `splits`, `z_start` of each network, and by rule in `rules` what
+    Returns the condition, `seeds`, `splits`, `z_start` of each network, and by rule in `rules` what
     `study.outcome` gives.
 
     Raises ValueError, one line, for an unknown name or a number out of range.
@@ -149,6 +149,7 @@ def run_condition(
     return {
         "task": name,
         **condition._asdict(),
+        "seeds": networks.seeds,
         "splits": networks.splits,
         "z_start": plain(torch.tensor(z_start)),
         "rules": results,

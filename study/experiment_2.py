@@ -75,7 +75,7 @@ def run_cell(name: str, setting: Setting, networks: Networks | None = None) -> d
         setting: what they are trained with.
         networks: other networks than the final ones, to try.
 
-    Returns the task, the setting (z None for an arm that adds nothing), `splits`, and:
+    Returns the task, the setting (z None for an arm that adds nothing), `seeds`, `splits`, and:
 
     * what `study.outcome` gives, and `every`, the epochs between two validations;
     * `robustness`: what `study.robustness.tested` gave.
@@ -103,6 +103,7 @@ def run_cell(name: str, setting: Setting, networks: Networks | None = None) -> d
     cell = {
         "task": name,
         **setting._asdict(),
+        "seeds": networks.seeds,
         "splits": networks.splits,
         **found,
         "every": task.every,

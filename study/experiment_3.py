@@ -43,7 +43,7 @@ def run_quadratic(
         setting: the tuned one of "quadratic_membrane".
         networks: other networks than the final ones, to try.
 
-    Returns the setting, `splits`, and what `study.outcome` gives.
+    Returns the setting, `seeds`, `splits`, and what `study.outcome` gives.
 
     Raises ValueError, one line, for an unknown name or a number out of range.
     """
@@ -53,6 +53,7 @@ def run_quadratic(
         "task": name,
         "arm": "quadratic_membrane",
         **setting._asdict(),
+        "seeds": networks.seeds,
         "splits": networks.splits,
         **_outcome(_arm(TASKS[name], "quadratic_membrane", networks, setting), setting),
     }
@@ -76,10 +77,10 @@ def run_substeps(
         setting: the tuned one of "membrane".
         networks: other networks than the final ones, to try.
 
-    Returns the setting, with the strength that is trained for z, `times` and `splits`; `substeps`,
-    by the number of sub-steps as text what `study.outcome` gives, 1 being csbp on the membrane; and
-    `integrated`, the number that was enough, since twice as many changed nothing. It is None where
-    16 still changed something: that strength cannot be integrated.
+    Returns the setting, with the strength that is trained for z, `times`, `seeds` and `splits`;
+    `substeps`, by the number of sub-steps as text what `study.outcome` gives, 1 being csbp on the
+    membrane; and `integrated`, the number that was enough, since twice as many changed nothing. It
+    is None where 16 still changed something: that strength cannot be integrated.
 
     Raises ValueError, one line, for an unknown name or a number out of range.
     """
@@ -103,6 +104,7 @@ def run_substeps(
         "arm": "membrane",
         "times": times,
         **stronger._asdict(),
+        "seeds": networks.seeds,
         "splits": networks.splits,
         "substeps": {str(number): found for number, found in results.items()},
         "integrated": integrated,

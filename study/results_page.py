@@ -7,15 +7,17 @@ from collections.abc import Callable, Iterable, Sequence
 from tabulate import tabulate
 
 from .all_contrasts import (
+    BEST_BP,
     CANNOT_BE_INTEGRATED,
     HALVED,
     NOT_ACCURACY,
     Findings,
+    Floor,
+    Label,
     Row,
     chaos_helps,
 )
 from .arms import BASELINE
-from .contrasts import HELPS, HURTS
 from .experiment_1 import TASK_NAMES as ONE_LAYER_TASKS
 from .experiment_3 import TIMES
 from .protocol import MARGINS, digest
@@ -32,9 +34,9 @@ BELOW = "~"  # after an estimate below the noise floor
 # The primary contrast of every experiment: its tasks, its sides, and what those expect who believe
 # in chaos (in CSBP, for experiment 2), with our own hypothesis.
 PRIMARY = {
-    "1": (ONE_LAYER_TASKS, "csbp - inner flow", "> 0 (ours: <= 0)"),
-    "2": (tuple(TASKS), "csbp - best bp, start from data", "> 0 (ours: 0)"),
-    "3": (tuple(TASKS), "membrane - quadratic pull on it", "> 0 (ours: 0)"),
+    "1": (ONE_LAYER_TASKS, "csbp - inner flow", "> 0 (ours: equivalent or < 0)"),
+    "2": (tuple(TASKS), "csbp - best bp, start from data", "> 0 (ours: equivalent)"),
+    "3": (tuple(TASKS), "membrane - quadratic pull on it", "> 0 (ours: equivalent)"),
 }
 
 INTRODUCTION = """\
@@ -45,13 +47,26 @@ fixed in [PROTOCOL.md](PROTOCOL.md). All numbers, and those not shown here, are 
 `study/contrasts.json`.
 
 All differences are in points (per cent of the test samples; for xor, of the networks), unless a
-table says otherwise. Square brackets hold 95 % intervals over the eight splits. `~` marks an
-estimate below the noise floor of its task, which is nothing.
+table says otherwise. Square brackets hold 95 % intervals over the eight splits, not corrected.
+`~` marks an estimate that is not above the noise floor of its task. Only the primary contrasts
+have verdicts; of the others none is a finding.
 """
 
 GRID = """\
 A table per task, rest point (inside the surrogate's support, or as published) and annealing (in
-how many of how many twentieths of the task's epochs z falls; *held*: over the second half).
+how many of how many twentieths of the task's epochs z falls; *held*: over the second half). Below
+z0 / z_c = 1 nothing is unstable: there csbp - inner flow is the weaker pull of the flow, and no
+chaos. Where inner flow - bp at some ratio is as large as csbp - bp, what csbp gains is strength.
+"""
+
+SUBSTEPS = """\
+A number of sub-steps is enough where twice as many change nothing that can be seen. Spikes are per
+neuron and hundred time steps, of the form as it is and by sub-steps.
+"""
+
+ROBUSTNESS = """\
+Differences under noise, and (*- none*) those minus the differences without noise: only the second
+are robustness.
 """
 
 
@@ -61,6 +76,7 @@ def page(found: Findings) -> str:
         INTRODUCTION,
         _cells(found),
         _primary(found),
+        _beside(found),
         _noise_floor(found),
         _experiment_1(found),
         _experiment_2(found),
@@ -155,8 +171,9 @@ def between(row: Row) -> str:
 
 
 def less_bp(row: Row) -> str:
-    """The same in experiment 2, where BP is the best BP."""
-    return f"{row.label.first} - best bp"
+    """The same in experiment 2, where bp is the best BP."""
+    second = "best bp" if row.label.second == BASELINE else row.label.second
+    return f"{row.label.first} - {second}"
 
 
 def task_of(row: Row) -> str:
@@ -197,7 +214,7 @@ def _primary(found: Findings) -> str:
         for task in tasks:
             row = rows.get((experiment, task))
             numbers = [""] * 4 if row is None else _numbers_of_primary(row, found)
-            verdict = UNFINISHED if row is None else _verdict(row)
+            verdict = UNFINISHED if row is None else f"**{row.verdict}**"
             lines.append([experiment, task, sides, expected, *numbers, verdict])
     columns = [
         "experiment",
@@ -210,7 +227,7 @@ def _primary(found: Findings) -> str:
         "noise floor",
         "verdict",
     ]
-    return titled("## Primary contrasts", table(lines, columns), _epochs(found), _on_chaos(found))
+    return titled("## Primary contrasts", table(lines, columns), _on_chaos(found))
 
 
 def _numbers_of_primary(row: Row, found: Findings) -> list[str]:
@@ -221,27 +238,40 @@ def _numbers_of_primary(row: Row, found: Findings) -> list[str]:
         with_interval(row),
         f"{row.margin:g}",
         f"{row.found.smallest:.{places}f}",
-        "" if floor is None else f"{abs(floor.found.estimate):.{places}f}",
+        "" if floor is None else _height(floor),
     ]
 
 
-def _verdict(row: Row) -> str:
-    """The verdict; and that it is about nothing, if the noise floor says so."""
-    is_nothing = row.below_floor and row.verdict in (HELPS, HURTS)
-    return f"**{row.verdict}**{', below the noise floor' if is_nothing else ''}"
+def _beside(found: Findings) -> str:
+    """What the protocol sets beside the primary contrasts, without a verdict."""
+    secondary = {row.label: row for row in found.secondary}
+    lines = []
+    for primary in found.primary:
+        for label in labels_beside(primary.label):
+            row = secondary.get(label)
+            if row is not None:
+                where = ", ".join(part for part in (label.condition, label.point) if part)
+                sides = less_bp(row) if label.experiment == "2" else between(row)
+                names = [label.experiment, label.task, sides, where, label.measure]
+                lines.append([*names, with_interval(row)])
+    columns = ["experiment", "task", "contrast", "condition", "measure", "estimate and interval"]
+    text = table(lines, columns) if lines else ""
+    return titled("## Beside the primary contrasts", text)
 
 
-def _epochs(found: Findings) -> str:
-    """The primary contrasts in epochs to the solution, where both sides solve the task."""
-    rows = {row.label: row for row in found.secondary}
-    parts = []
-    for row in found.primary:
-        epochs = rows.get(row.label._replace(measure="epochs"))
-        if epochs is not None:
-            parts.append(f"{with_interval(epochs)} in experiment {row.label.experiment}")
-    if not parts:
-        return ""
-    return f"Where both sides of xor solve 95 %, epochs to the solution: {', '.join(parts)}.\n"
+def labels_beside(label: Label) -> list[Label]:
+    """The contrasts that the protocol sets beside a primary one.
+
+    Those are the epochs to the solution, where they were compared; in experiment 1 the published
+    rest point and both kinds of BP; in experiment 2 BP at the learning rate of csbp.
+    """
+    epochs = label._replace(measure="epochs")
+    if label.experiment == "1":
+        over_bp = [label._replace(second=bp) for bp in (BASELINE, BEST_BP)]
+        return [label._replace(condition="published, 20/20"), *over_bp, epochs]
+    if label.experiment == "2":
+        return [label._replace(second="bp_at_csbp_lr"), epochs]
+    return [epochs]
 
 
 def _on_chaos(found: Findings) -> str:
@@ -252,10 +282,15 @@ def _on_chaos(found: Findings) -> str:
     names = [task for task, is_so in helps.items() if is_so]
     where = ", ".join(names) if names else "no task"
     return (
-        f"Chaos helps in {where}, of {', '.join(helps)}. It does where csbp - inner flow *helps* "
-        "and is not below the noise floor, and csbp is above the best BP with an interval that "
-        "leaves out zero.\n"
+        f"Chaos helps in {where}, of {', '.join(helps)}. It does where csbp - inner flow *helps*, "
+        "and csbp is above BP of the same length and above the best BP, with intervals that leave "
+        "out zero; above the first alone, overshoot speeds training up.\n"
     )
+
+
+def _height(floor: Floor) -> str:
+    """The noise floor itself."""
+    return "none" if floor.height is None else f"{floor.height:.{task_decimals(floor.task)}f}"
 
 
 def _noise_floor(found: Findings) -> str:
@@ -265,8 +300,9 @@ def _noise_floor(found: Findings) -> str:
         places = task_decimals(task)
         mean = f"{floor.found.estimate:+z.{places}f}"
         ends = interval(floor.found.low, floor.found.high, places)
-        lines.append([task, f"{mean} {ends}", f"{floor.spread:.{places}f}"])
-    text = table(lines, ["task", "mean", "standard deviation per network"]) if lines else ""
+        lines.append([task, f"{mean} {ends}", f"{floor.spread:.{places}f}", _height(floor)])
+    columns = ["task", "mean", "standard deviation per network", "floor"]
+    text = table(lines, columns) if lines else ""
     return titled("## Noise floor: csbp summed in another order, less csbp", text)
 
 
@@ -310,8 +346,25 @@ def _experiment_1(found: Findings) -> str:
         texts.append(titled("### xor: epochs to the solution, where both solve 95 %", epochs))
     halved = [row for row in rows if is_of_halved_steps(row)]
     changes = pivot(halved, "task", task_of, lambda row: row.label.second)
-    texts.append(titled("### What halving the steps of the flow changes", changes))
+    title = "### What halving the steps of the flow changes"
+    texts.append(titled(title, _on_halved_steps(halved), changes))
     return titled("## Experiment 1: overshoot", GRID, _chance(grid), *texts)
+
+
+def _on_halved_steps(rows: Sequence[Row]) -> str:
+    """Where the flow is not accurate enough."""
+    if not rows:
+        return ""
+    changed = [
+        f"{row.label.task} {row.label.second}"
+        for row in rows
+        if row.found.low > 0 or row.found.high < 0
+    ]
+    if changed:
+        return (
+            f"Zero is outside of the interval, and the flow's cells void: {', '.join(changed)}.\n"
+        )
+    return "Zero is in all intervals: the steps are small enough.\n"
 
 
 def is_of_halved_steps(row: Row) -> bool:
@@ -333,7 +386,8 @@ def _experiment_2(found: Findings) -> str:
             here = [row for row in rows if row.label.condition == condition]
             tabled = pivot(here, "task", task_of, less_bp)
             if tabled:
-                texts.append(titled(f"### {condition}: {title}", _levels(here), tabled))
+                levels = _levels(row for row in here if row.label.second == BASELINE)
+                texts.append(titled(f"### {condition}: {title}", levels, tabled))
         of_starts = [row for row in rows if row.label.condition in SCHEDULES]
         tabled = pivot(of_starts, "task", task_of, lambda row: row.label.condition)
         if tabled:
@@ -355,15 +409,16 @@ def _levels(rows: Iterable[Row]) -> str:
 def _experiment_3(found: Findings) -> str:
     """The membrane form against its sub-steps, at 1, 10 and 100 times the tuned z."""
     rows = {(row.label.task, row.label.point): row for row in _of(found, "3", "accuracy")}
+    rates = {(row.label.task, row.label.point): row for row in _of(found, "3", "rate")}
     lines = []
     for task in TASKS:
-        cells = [_integration(found, task, times, rows) for times in TIMES]
+        cells = [_integration(found, task, times, rows, rates) for times in TIMES]
         if any(cells):
             lines.append([task, *cells])
     columns = ["task", *(f"{times} x the tuned z" for times in TIMES)]
     text = table(lines, columns) if lines else ""
     title = "## Experiment 3: the membrane form as it is, less the same by the most sub-steps"
-    return titled(title, text)
+    return titled(title, text and SUBSTEPS, text)
 
 
 def _integration(
@@ -371,14 +426,17 @@ def _integration(
     task: str,
     times: int,
     rows: dict[tuple[str, str], Row],
+    rates: dict[tuple[str, str], Row],
 ) -> str:
-    """The contrast at one strength, and how many sub-steps were enough."""
+    """The contrast at one strength, how many sub-steps were enough, and the firing rates."""
     row = rows.get((task, str(times)))
     if row is None:
         return ""
     enough = found.integrated[substeps_path(task, times)]
     said = CANNOT_BE_INTEGRATED if enough is None else f"{enough} are enough"
-    return f"{with_interval(row)}, {row.label.second}, {said}"
+    rate = rates[task, str(times)]
+    spikes = f"spikes {rate.means[0]:.1f} and {rate.means[1]:.1f}"
+    return f"{with_interval(row)}, {row.label.second}, {said}; {spikes}"
 
 
 def _choices(found: Findings) -> str:
@@ -418,7 +476,7 @@ def _robustness(found: Findings) -> str:
         for row in found.secondary
         if row.label.condition in conditions() and row.label.measure not in NOT_OF_NOISE
     ]
-    texts = [_chance(rows)]
+    texts = [ROBUSTNESS, _chance(rows)]
     for condition in conditions():
         for task in TASKS:
             here = [row for row in rows if (row.label.condition, task_of(row)) == (condition, task)]

@@ -7,7 +7,7 @@ is known by its path from there, without the suffix.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -96,7 +96,8 @@ def read_cells(folder: Path) -> dict[str, dict[str, Any]]:
 def _read_final(file: Path, task: str) -> dict[str, Any]:
     """A cell of a task's final networks; only between those are contrasts paired."""
     cell = read_cell("cell", file)
-    if (cell.get("task"), cell.get("splits")) != (task, final_networks(task).splits):
+    networks = (cell.get("seeds"), cell.get("splits"))
+    if cell.get("task") != task or networks != final_networks(task):
         raise ValueError(f"cell = {file}: must be of the final networks of {task}")
     return cell
 
@@ -125,9 +126,9 @@ class Trained(NamedTuple):
 
     Attributes:
         splits: of the networks, `[networks]`.
-        measures: by name, `[networks]` each: `accuracy` and `dead` in points; `epochs` to the
-            solution, where these were recorded; and under every kind and level of noise the
-            accuracy, in points, as `noise_measure` names it.
+        measures: by name, `[networks]` each: `accuracy`, `dead` and `rate` in points, the last of
+            time steps; `epochs` to the solution, where these were recorded; and for every kind and
+            level of noise two that `noise_measure` and `change_measure` name, in points.
     """
 
     splits: list[int]
@@ -142,6 +143,16 @@ def noise_measure(kind: str, level: float) -> str:
         'weights 0.05'
     """
     return f"{kind} {level:g}"
+
+
+def change_measure(kind: str, level: float) -> str:
+    """The measure that is this accuracy minus the one without noise.
+
+    Example:
+        >>> change_measure("weights", 0.05)
+        'weights 0.05 - none'
+    """
+    return f"{noise_measure(kind, level)} - none"
 
 
 def trained_by_rule(cells: Cells, path: str, rule: str) -> Trained | None:
@@ -177,14 +188,25 @@ def _trained(cell: Mapping[str, Any], found: Mapping[str, Any]) -> Trained:
         cell: says what is common to its arms.
         found: what the networks came to, shares in [0, 1].
     """
-    shares = {name: found[name] for name in ("accuracy", "dead")}
+    measures = {name: in_points(found[name]) for name in ("accuracy", "dead", "rate")}
     for kind, accuracies in found.get("robustness", {}).items():
         for level, accuracy in zip(NOISES[kind].levels, accuracies, strict=True):
-            shares[noise_measure(kind, level)] = accuracy
-    measures = {name: 100 * np.asarray(values, dtype=float) for name, values in shares.items()}
+            noisy = in_points(accuracy)
+            measures[noise_measure(kind, level)] = noisy
+            measures[change_measure(kind, level)] = noisy - measures["accuracy"]
     if "epochs_to_solution" in found:
-        trained = len(found["curve"]) * TASKS[cell["task"]].every
-        # A network that never solved it is not left out: it took all epochs, at the least.
-        epochs = [trained if epoch is None else epoch for epoch in found["epochs_to_solution"]]
+        # No network is left out: one that never solved it counts with a validation more.
+        never = (len(found["curve"]) + 1) * TASKS[cell["task"]].every
+        epochs = [never if epoch is None else epoch for epoch in found["epochs_to_solution"]]
         measures["epochs"] = np.asarray(epochs, dtype=float)
     return Trained(cell["splits"], measures)
+
+
+def in_points(shares: Sequence[float]) -> np.ndarray:
+    """Shares in [0, 1] in per cent.
+
+    Example:
+        >>> in_points([0.5, 1]).tolist()
+        [50.0, 100.0]
+    """
+    return 100 * np.asarray(shares, dtype=float)

@@ -31,7 +31,12 @@ def for_json(found: Findings) -> dict[str, Any]:
         "secondary": [flat(row) for row in found.secondary],
         "chaos_helps": chaos_helps(found),
         "noise_floor": [
-            {"task": floor.task, **plain_numbers(floor.found), "spread": number(floor.spread)}
+            {
+                "task": floor.task,
+                **plain_numbers(floor.found),
+                "spread": number(floor.spread),
+                "height": None if floor.height is None else number(floor.height),
+            }
             for floor in found.floors.values()
         ],
         "integrated": found.integrated,

@@ -245,6 +245,7 @@ printf '%s|' "$@" >> "$0.log"
 echo >> "$0.log"
 while [ "$1" != --out ] && [ "$1" != runs/study ]; do shift; done
 echo made >> "$2"
+if [ "$3" = --table ]; then echo made >> "$4"; fi
 """
 
 
@@ -313,6 +314,10 @@ def test_the_study_runs_in_any_folder_with_any_python_from_anywhere(tmp_path):
             f"|--out|{results}/experiment_2/xor/{file}|"
         )
         in_order.append([*before, *tunings(tuned, start, schedule, "csbp"), of_experiment_2, long])
+    table = (
+        "-m|study.second_results|study/results|--out|study/contrasts.json|--table|study/RESULTS.md|"
+    )
+    in_order += [[jobs[-1], table] for jobs in in_order[1:]]
     ran = (folder / "a python.log").read_text().splitlines()
     assert sorted(ran) == sorted({job for jobs in in_order for job in jobs})
     for jobs in in_order:

@@ -307,13 +307,14 @@ def test_without_numbers_the_command_line_leaves_them_to_the_task(asked, tmp_pat
 @pytest.mark.usefixtures("asked")
 def test_a_cell_is_written_as_one_line_with_where_and_how_long(monkeypatch, tmp_path):
     clock = iter([100.0, 102.3456])
-    monkeypatch.setattr(command, "time", types.SimpleNamespace(perf_counter=lambda: next(clock)))
+    times = types.SimpleNamespace(perf_counter=lambda: next(clock), process_time=lambda: 1.2345)
+    monkeypatch.setattr(command, "time", times)
     cell.main(["xor", "bp", "--out", str(tmp_path / "bp.json")])
     text = (tmp_path / "bp.json").read_text()
     assert text.count("\n") == 1
     assert text.endswith("\n")
     provenance = json.loads(text)["provenance"]
-    assert provenance["seconds"] == 2.3
+    assert (provenance["seconds"], provenance["cpu_seconds"]) == (2.3, 1.2)
     assert list(provenance["versions"])[-3:] == ["torch", "numpy", "scikit-learn"]
     assert "cpu" in provenance
 

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from study import outcome
 from study.outcome import train_and_test
 from study.surrogate_share import zero_surrogate
 from study.tasks import TASKS
