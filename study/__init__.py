@@ -1,6 +1,6 @@
-"""The long experiment behind notebook 08: does chaos help?
+"""The long experiments behind notebook 08: does chaos help?
 
-A cell of the study is a task (a data set and a network, `tasks.py`) trained by one training method,
+**The first study.** A cell of it is a task (a data set and a network, `tasks.py`) trained by one training method,
 an *arm* (what is added to the loss, and how its settings are found, `arms.py`). A cell is made in
 four steps, all of them in `cell.py`:
 
@@ -24,4 +24,17 @@ What imports what::
 
 A new arm is one entry in the list at the end of `arms.py`, a new task one in `TASKS` of `tasks.py`:
 everything else, Snakefile and command line included, follows.
+
+**The second study** holds CSBP against controls that decide, by a protocol that was fixed before
+its results were seen (`PROTOCOL.md`, its numbers in `protocol.py`). It uses the tasks, networks and
+arms of the first and trains them by `train.py`, on other splits and seeds:
+
+1. `start.py` chooses how networks are initialised from the data, `tuning.py` learning rates,
+   strengths and epochs;
+2. `experiment_1.py` trains networks with one hidden layer by rules that differ in overshoot alone
+   (`overshoot.py`, `flow.py`), `experiment_2.py` the arms from two starts under two schedules, and
+   tests them under noise too (`robustness.py`), `experiment_3.py` the membrane form and its
+   controls (`substeps.py`); `outcome.py` is what all of them record of a training;
+3. `second_results.py` makes of all cells (`second_cells.py`) a table of contrasts with intervals
+   and verdicts (`all_contrasts.py`, `contrasts.py`) and a page to read (`results_page.py`).
 """
