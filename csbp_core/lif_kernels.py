@@ -18,12 +18,19 @@ from .surrogate import triangle
 from .torch_private import has_outer_gradient, is_transformed
 
 
-def after_reset(value: Tensor, u: Tensor) -> Tensor:
-    """`value * (1 - k)` with k = [u > 0]: it stays where there is no spike, else it is zero."""
+def after_reset(value: Tensor, u: Tensor, source: Tensor) -> Tensor:
+    """`value * (1 - k)` with k = [u > 0]: it stays where there is no spike, else it is zero.
+
+    Args:
+        value: a potential, or a gradient by one.
+        u: how far the potential is above the threshold.
+        source: what value is made of, infinite where value is.
+    """
     if torch.compiler.is_compiling():
         # To choose is faster than to multiply here. The difference is zero, and nan where the
-        # value is infinite, as the product is.
-        return torch.where(u > 0, value - value, value)
+        # source is infinite, as the product is. Of a value that is a product itself it might be
+        # neither: compilers for GPUs make a product and a difference one operation.
+        return torch.where(u > 0, source - source, value)
     # Uncompiled, to choose is a branch for every number, ten times slower, and a comparison makes
     # bools, to be converted; these make the numbers at once, in the memory of one tensor.
     is_silent = u.sign().relu_().neg_().add_(1)  # 1 - k
@@ -35,11 +42,14 @@ def potentials(x: Tensor, decay: float, v_threshold: float) -> list[Tensor]:
 
     Rounds as `lif_step`, twice: at v * decay and at the sum, since times 1 or 0 is exact.
     """
-    r = torch.zeros_like(x[0])
+    decayed = torch.zeros_like(x[0])  # decay * r
     v_seq = []
     for x_t in x.unbind(0):
-        v = x_t + decay * r
-        r = after_reset(v, v - v_threshold)
+        v = x_t + decayed
+        # The reset comes last: compilers for GPUs make a product and the sum that follows it one
+        # operation, which rounds once.
+        u = v - v_threshold
+        decayed = after_reset(decay * v, u, u)
         v_seq.append(v)
     return v_seq
 
@@ -47,7 +57,8 @@ def potentials(x: Tensor, decay: float, v_threshold: float) -> list[Tensor]:
 def fire(v_seq: list[Tensor], v_threshold: float) -> tuple[Tensor, Tensor]:
     """Spikes `[T, N, *]`, and the potential after the last reset, `[N, *]`, of the potentials."""
     spikes = [(v - v_threshold > 0).to(v.dtype) for v in v_seq]
-    v = after_reset(v_seq[-1], v_seq[-1] - v_threshold)
+    u = v_seq[-1] - v_threshold
+    v = after_reset(v_seq[-1], u, u)
     return torch.stack(spikes), v
 
 
@@ -120,12 +131,13 @@ def backward_kernel(
     """
     d_x = []
     d_r = torch.zeros_like(v_seq[0]) if g_v is None else g_v
+    source = d_r
     for t in reversed(range(len(v_seq))):
         u = v_seq[t] - v_threshold
         d_k = g_spikes[t]
         if not detach_reset:
             d_k = torch.addcmul(d_k, d_r, v_seq[t], value=-1)
-        d_v = after_reset(d_r, u)
+        d_v = after_reset(d_r, u, source)
         height = u.abs_().neg_().add_(gamma).relu_()  # u itself is not needed any more
         # Not addcmul's `value`: compiled, that stays what it was at the first call.
         d_v = torch.addcmul(d_v, height.mul_(1 / gamma**2), d_k)
@@ -133,6 +145,7 @@ def backward_kernel(
             d_v.add_(g_v_seq[t])
         d_x.append(d_v)
         d_r = d_v * decay
+        source = d_v
     return torch.stack(d_x[::-1])
 
 
@@ -179,6 +192,7 @@ def differentiable_backward_kernel(
     """
     d_x = []
     d_r = torch.zeros_like(v_seq[0]) if g_v is None else g_v
+    source = d_r
     for t in reversed(range(len(v_seq))):
         u = v_seq[t] - v_threshold
         reset = triangle(u, gamma)
@@ -193,6 +207,7 @@ def differentiable_backward_kernel(
             d_v = d_v + g_v_seq[t]
         d_x.append(d_v)
         d_r = d_v * decay
+        source = d_v
     return torch.stack(d_x[::-1])
 
 

@@ -12,6 +12,8 @@ from benchmarks.tables import (
     collect,
     condense,
     condense_csbp,
+    condense_gpu_csbp,
+    gpu_csbp_table,
     lif_table,
     loss_table,
     markdown,
@@ -113,6 +115,40 @@ def test_the_loss_has_three_passes_for_its_limit_and_its_small_layers_are_shared
         "| ours | 0.20 | 2 µs |",
         "| measured |  | 3 µs |",
         "| limit: its bytes at copy speed | 0.15 |  |",
+    ]
+
+
+@pytest.fixture
+def no_gpu(monkeypatch):
+    """A name in place of the GPU's: none is needed to make its tables."""
+    monkeypatch.setattr("benchmarks.tables.gpu", lambda: "GPU")
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_on_a_gpu_the_loss_has_the_same_limit_and_no_small_layers():
+    entries = [
+        entry("bench_gpu_loss.py", 10e-3, name="authors", setting="large", row=0),
+        entry("bench_gpu_loss.py", 2e-3, name="ours", setting="large", row=1),
+        entry("bench_gpu_loss.py", 1e-3, name="copy", setting="large", row=2),
+    ]
+    results = condense(entries)
+    assert BENCHMARKS["gpu_loss"].table(results["gpu_loss"]).splitlines() == [
+        "| GPU | large |",
+        "|---|---|",
+        "| authors | 10 ms |",
+        "| ours | 0.20 |",
+        "| limit: its bytes at copy speed | 0.15 |",
+    ]
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_on_a_gpu_a_step_has_the_most_memory_held_beside_what_is_kept():
+    seconds = {"BP": [1.0], "ours": [1.5], "measured": [2.0], "authors": [3.0]}
+    memory = {"BP": (3.0, 5.0), "ours": (3.0, 6.0), "measured": (3.0, 6.0), "authors": (5.5, 7.75)}
+    info = {way: {"kept, net": kept, "peak, net": peak} for way, (kept, peak) in memory.items()}
+    result = condense_gpu_csbp(Runs({"net": seconds}, info))
+    assert gpu_csbp_table(result).splitlines()[2:] == [
+        "| net | 1e+03 ms | 50.0% | 200.0% | 0.25 | 2.00 | 0.00 | 2.50 | 1.00 | 2.75 |"
     ]
 
 

@@ -7,18 +7,24 @@ input takes its turns among them: no layer moves its bytes faster.
 """
 
 import random
-from collections.abc import Callable
 from functools import cache, partial
 from importlib.metadata import version
 from itertools import accumulate
-from typing import NamedTuple
 
 import norse.torch
 import pytest
 import snntorch
 import torch
+from benchmarks.ways import (
+    COPY,
+    NODE,
+    Way,
+    assert_same,
+    document,
+    forward_and_backward,
+    spikingjelly,
+)
 from helpers import storages_kept
-from spikingjelly.activation_based import functional, neuron, surrogate
 from torch.profiler import ProfilerActivity, profile
 
 from csbp_core import LIF
@@ -28,39 +34,6 @@ MAIN = (8, 32, 64, 16, 16)  # [T, N, *], as the others; memory is measured here
 CONVOLUTION = (4, 16, 128, 8, 8)
 DENSE = (16, 64, 512)
 SETTINGS = [(MAIN, 2), (CONVOLUTION, 2), (DENSE, 2), (MAIN, 1)]  # with torch threads
-
-
-class Spike(torch.autograd.Function):
-    """The document's ZIF: it keeps what that keeps."""
-
-    @staticmethod
-    def forward(ctx, u, gamma):
-        k = (u > 0).float()
-        ctx.save_for_backward(u, k, torch.tensor([gamma]))
-        return k
-
-    @staticmethod
-    def backward(ctx, grad):
-        u, _, gamma = ctx.saved_tensors
-        triangle = 1 / gamma.item() ** 2 * (gamma.item() - u.abs()).clamp(min=0)
-        return grad.clone() * triangle, None
-
-
-def document(x):
-    """The document's LIFSpike."""
-    v = 0
-    spikes = []
-    for x_t in x:
-        v = v * 0.5 + x_t
-        k = Spike.apply(v - 1.0, 1.0)
-        v = (1 - k) * v
-        spikes.append(k)
-    return torch.stack(spikes)
-
-
-def spikingjelly(layer, x):
-    functional.reset_net(layer)
-    return layer(x)
 
 
 def snntorch_loop(layer, x):
@@ -77,21 +50,6 @@ def norse_layer(layer, x):
     return spikes
 
 
-class Way(NamedTuple):
-    """A layer to run, and what of it must be that of `lif_step`."""
-
-    run: Callable[[torch.Tensor], torch.Tensor]
-    same_spikes: bool = True
-    same_gradients: bool = True
-
-
-NODE = partial(
-    neuron.LIFNode,
-    tau=2.0,
-    decay_input=False,
-    surrogate_function=surrogate.PiecewiseQuadratic(alpha=1.0),
-    step_mode="m",
-)
 LEAKY = snntorch.Leaky(beta=0.5, reset_mechanism="zero")
 WAYS = {
     f"SpikingJelly {version('spikingjelly')}": Way(partial(spikingjelly, NODE())),
@@ -107,7 +65,6 @@ WAYS = {
     "ours, `eager`": Way(LIF(backend="eager")),
     "ours, `compiled`": Way(LIF(backend="compiled")),
 }
-COPY = "copy"  # of the input; `tables.py` knows it by this name
 NAMES = [*WAYS, COPY]
 
 
@@ -155,10 +112,6 @@ def test_speed(benchmark, size, threads, turn, name):
     benchmark.pedantic(step, rounds=1, warmup_rounds=1)
 
 
-def forward_and_backward(way, x, grad):
-    return torch.autograd.grad(way.run(x), x, grad)[0]
-
-
 def memory(way, x, step):
     """What the layer keeps, and without the input, which a layer before it may keep; its peak."""
     storages = storages_kept(lambda: way.run(x))
@@ -169,13 +122,3 @@ def memory(way, x, step):
         "beyond_input": (kept - of_input) / x.nbytes,
         "peak": peak(x, step),
     }
-
-
-def assert_same(way, x, grad, made):
-    """What the way says to be that of `lif_step` is; `made` is its gradient with respect to x."""
-    reference = LIF(backend="reference")(x)
-    if way.same_spikes:
-        assert torch.equal(way.run(x), reference)
-    if way.same_gradients:
-        (expected,) = torch.autograd.grad(reference, x, grad)
-        assert torch.allclose(made, expected, atol=1e-5)

@@ -11,42 +11,17 @@ from functools import cache, partial
 
 import pytest
 import torch
+from benchmarks.ways import AUTHORS, COPY, LOSSES, PLUGIN, Z, authors
 from torch import nn
 
-from csbp_core import ChaoticLoss, chaotic_loss
-from csbp_core.loss import Law, Term, total_chaotic_loss
+from csbp_core import ChaoticLoss
 
-Z, I0, SCALE = 10.0, 0.65, 10.0
 ROUNDS = 15
 LAYER = (4, 16, 64, 32, 32)
 SETTINGS = {f"{list(LAYER)}, 2 threads": 2, f"{list(LAYER)}, 1 thread": 1}
 
-
-def authors(h):
-    """The loss as in the authors' training code, without its limits for h."""
-    s = torch.sigmoid(h / SCALE)
-    return -(Z * (I0 * torch.log(s) + (1 - I0) * torch.log(1 - s))).mean()
-
-
-def ours(h):
-    return chaotic_loss(h, Z, I0, SCALE)
-
-
-def of_the_plugin(h):
-    """What a call of `ChaoticLoss` takes of all layers at once, here of one."""
-    return total_chaotic_loss([Term(h, Z / h.numel())], Law(I0, SCALE))
-
-
-AUTHORS = "the authors' expression"
-PLUGIN = "`ChaoticLoss`"
 MEASURED = "`ChaoticLoss`, a measured call"  # of small layers
-COPY = "copy"  # of the layer; `tables.py` knows it by this name
-WAYS = {
-    AUTHORS: authors,
-    "`chaotic_loss`": ours,
-    PLUGIN: of_the_plugin,
-}
-WAYS |= {f"{name}, compiled": torch.compile(way) for name, way in WAYS.items()}
+WAYS = LOSSES | {f"{name}, compiled": torch.compile(way) for name, way in LOSSES.items()}
 NAMES = [*WAYS, MEASURED, COPY]
 
 

@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any, NamedTuple, TypedDict
 
 import numba
+import torch
 
 from csbp_notebooks.files import ROOT
 from csbp_notebooks.provenance import cpu_model
@@ -17,6 +18,8 @@ from csbp_notebooks.provenance import cpu_model
 RESULTS = Path(__file__).with_name("results.json")
 PAGE = ROOT / "BENCHMARKS.md"
 README = ROOT / "README.md"
+
+Rows = dict[str, list[str]]  # [title], the cells
 
 
 class Runs(NamedTuple):
@@ -171,19 +174,24 @@ def loss_table(result: LossSpeed) -> str:
     """
     settings = result["seconds"]
     small = result["seconds_per_small_layer"]
-    first, *others, _ = next(iter(settings.values()))  # the last is the copy
-    rows = {first: [_milliseconds(times[first]) for times in settings.values()]}
-    for way in others:
-        rows[way] = [f"{times[way] / times[first]:.2f}" for times in settings.values()]
+    rows, limit = _loss_rows(settings)
     for way in small:
         rows.setdefault(way, [""] * len(settings))
-    rows["limit: its bytes at copy speed"] = [
-        f"{_limit(times, LOSS_PASSES) / times[first]:.2f}" for times in settings.values()
-    ]
+    rows |= limit
     small_cells = {way: f"{1e6 * seconds:.3g} µs" for way, seconds in small.items()}
     for way, cells in rows.items():
         cells.append(small_cells.get(way, ""))
     return markdown(result["machine"], [*settings, "a small layer, 1 thread"], rows)
+
+
+def _loss_rows(settings: Mapping[str, Mapping[str, float]]) -> tuple[Rows, Rows]:
+    """The rows of the ways, and that of the limit."""
+    first, *others, _ = next(iter(settings.values()))  # the last is the copy
+    rows = {first: [_milliseconds(times[first]) for times in settings.values()]}
+    for way in others:
+        rows[way] = [f"{times[way] / times[first]:.2f}" for times in settings.values()]
+    limits = [f"{_limit(times, LOSS_PASSES) / times[first]:.2f}" for times in settings.values()]
+    return rows, {"limit: its bytes at copy speed": limits}
 
 
 # What CSBP adds to a step of training
@@ -211,16 +219,17 @@ def condense_csbp(runs: Runs) -> CsbpSpeed:
     return {
         "machine": f"{cpu_model()}, 2 torch threads",
         "seconds": {
-            setting: _step_cost(rounds, _kept_beyond_bp(runs, setting))
+            setting: _step_cost(rounds, _beyond_bp(runs, "kept", setting))
             for setting, rounds in runs.seconds.items()
         },
     }
 
 
-def _kept_beyond_bp(runs: Runs, setting: str) -> dict[str, float]:
-    kept = {way: runs.info[way][f"kept, {setting}"] for way in ("BP", "ours", "authors")}
-    plain = kept.pop("BP")
-    return {way: memory - plain for way, memory in kept.items()}
+def _beyond_bp(runs: Runs, what: str, setting: str) -> dict[str, float]:
+    """How much more memory of one kind, "kept" or "peak", a way takes."""
+    taken = {way: runs.info[way][f"{what}, {setting}"] for way in ("BP", "ours", "authors")}
+    plain = taken.pop("BP")
+    return {way: memory - plain for way, memory in taken.items()}
 
 
 def _step_cost(rounds: Mapping[str, list[float]], kept: dict[str, float]) -> StepCost:
@@ -234,30 +243,38 @@ def _step_cost(rounds: Mapping[str, list[float]], kept: dict[str, float]) -> Ste
 
 def csbp_table(result: CsbpSpeed) -> str:
     """The plain step, what both ways add to it, the ratio of these; memory that they add."""
-    rows = {}
-    for setting, cost in result["seconds"].items():
-        plain = cost["BP step"]
-        ours = cost["added"]["ours"]
-        theirs = cost["added"]["authors"]
-        rows[setting] = [
-            _milliseconds(plain),
-            f"{ours / plain:.1%}",
-            f"{theirs / plain:.1%}",
-            f"{ours / theirs:.2f}",
-            f"{cost['added']['measured'] / ours:.2f}",
-            f"{cost['kept']['ours']:.2f}",
-            f"{cost['kept']['authors']:.2f}",
-        ]
-    columns = [
-        "BP step",
-        "`ChaoticLoss` adds",
-        "the authors' way adds",
-        "ratio",
-        "a measured call",
-        "kept more by `ChaoticLoss`",
-        "by the authors' way",
+    rows = {setting: _step_cells(cost) for setting, cost in result["seconds"].items()}
+    return markdown(result["machine"], STEP_COLUMNS, rows)
+
+
+STEP_COLUMNS = [
+    "BP step",
+    "`ChaoticLoss` adds",
+    "the authors' way adds",
+    "ratio",
+    "a measured call",
+    "kept more by `ChaoticLoss`",
+    "by the authors' way",
+]
+
+
+def _step_cells(cost: StepCost) -> list[str]:
+    """What `STEP_COLUMNS` name."""
+    plain = cost["BP step"]
+    ours = cost["added"]["ours"]
+    theirs = cost["added"]["authors"]
+    return [
+        _milliseconds(plain),
+        f"{ours / plain:.1%}",
+        f"{theirs / plain:.1%}",
+        f"{ours / theirs:.2f}",
+        f"{cost['added']['measured'] / ours:.2f}",
+        *_two_memories(cost["kept"]),
     ]
-    return markdown(result["machine"], columns, rows)
+
+
+def _two_memories(memory: Mapping[str, float]) -> list[str]:
+    return [f"{memory[way]:.2f}" for way in ("ours", "authors")]
 
 
 # Many networks of the study
@@ -299,6 +316,64 @@ def study_table(result: StudySpeed) -> str:
     return markdown(result["machine"], columns, rows)
 
 
+# On a GPU: the layer of neurons, the loss of a layer, a step of training
+
+
+class GpuLossSpeed(TypedDict):
+    """What is kept of bench_gpu_loss.py."""
+
+    machine: str
+    rounds: int
+    seconds: dict[str, dict[str, float]]  # [setting][way], the last one a copy of the layer
+
+
+class GpuCsbpSpeed(CsbpSpeed):
+    """What is kept of bench_gpu_csbp.py."""
+
+    peak: dict[str, dict[str, float]]  # [setting][way], as `kept` of `StepCost`, of the most held
+
+
+def gpu() -> str:
+    """The machine of these benchmarks. There torch may be another than that of all others."""
+    return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
+
+
+def condense_gpu_lif(runs: Runs) -> LayerSpeed:
+    """As on a processor."""
+    return {**condense_lif(runs), "machine": gpu()}
+
+
+def condense_gpu_loss(runs: Runs) -> GpuLossSpeed:
+    """Medians, the ways in the order in which the benchmark lists them."""
+    return {
+        "machine": gpu(),
+        "rounds": _count(next(iter(runs.seconds.values()))),
+        "seconds": _medians(runs.seconds, _in_order(runs)),
+    }
+
+
+def gpu_loss_table(result: GpuLossSpeed) -> str:
+    """As on a processor, without small layers."""
+    rows, limit = _loss_rows(result["seconds"])
+    return markdown(result["machine"], result["seconds"], rows | limit)
+
+
+def condense_gpu_csbp(runs: Runs) -> GpuCsbpSpeed:
+    """As on a processor, and the most memory held."""
+    peak = {setting: _beyond_bp(runs, "peak", setting) for setting in runs.seconds}
+    return {**condense_csbp(runs), "machine": gpu(), "peak": peak}
+
+
+def gpu_csbp_table(result: GpuCsbpSpeed) -> str:
+    """As on a processor, and the most memory held."""
+    rows = {
+        setting: [*_step_cells(cost), *_two_memories(result["peak"][setting])]
+        for setting, cost in result["seconds"].items()
+    }
+    columns = [*STEP_COLUMNS, "peak more by `ChaoticLoss`", "by the authors' way"]
+    return markdown(result["machine"], columns, rows)
+
+
 # All of them
 
 
@@ -315,6 +390,9 @@ BENCHMARKS = {
     "loss": Benchmark(condense_loss, loss_table),
     "csbp": Benchmark(condense_csbp, csbp_table),
     "study": Benchmark(condense_study, study_table),
+    "gpu_lif": Benchmark(condense_gpu_lif, lif_table),
+    "gpu_loss": Benchmark(condense_gpu_loss, gpu_loss_table),
+    "gpu_csbp": Benchmark(condense_gpu_csbp, gpu_csbp_table),
 }
 
 
