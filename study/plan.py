@@ -9,6 +9,8 @@ from .arms import ARMS
 from .experiment_1 import TASK_NAMES, grid
 from .experiment_2 import ARMS as ARMS_OF_2
 from .experiment_3 import TIMES
+from .experiment_4 import EVERY_ARM as ARMS_OF_4
+from .protocol import SPLITS
 from .tasks import TASKS
 
 
@@ -27,6 +29,7 @@ def main() -> None:
             "now_constant": [name for name, arm in ARMS_OF_2.items() if not arm.everywhere],
         },
         "experiment_3": {"times": TIMES},
+        "experiment_4": {"arms": ARMS_OF_4, "splits": SPLITS},
     }
     print(json.dumps(plan))
 

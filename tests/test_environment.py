@@ -238,7 +238,8 @@ if [ "$2" = study.plan ]; then
     echo '{"tasks": ["xor"], "needs": {"bp": [], "csbp": ["bp"]}, "experiment_1":
         {"tasks": ["xor"], "cells": ["inside_20-60_2.0", "inside_20-20_2.0"]},
         "experiment_2": {"tuned_as": {"csbp": "csbp"}, "everywhere": ["csbp"], "now_constant": []},
-        "experiment_3": {"times": [10]}}'
+        "experiment_3": {"times": [10]},
+        "experiment_4": {"arms": ["bp", "bp_data"], "splits": [3]}}'
     exit
 fi
 printf '%s|' "$@" >> "$0.log"
@@ -269,7 +270,7 @@ def test_the_study_runs_in_any_folder_with_any_python_from_anywhere(tmp_path):
     python.write_text(PYTHON)
     python.chmod(0o755)
     command = [sys.executable, "-m", "snakemake", "-s", folder / "study" / "Snakefile"]
-    command += ["--cores", "1", "--config", f"python={python}"]
+    command += ["--cores", "1", "--config", f"python={python}", "fashion_mnist=the images"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     cell = "runs/study/xor"
@@ -318,6 +319,18 @@ def test_the_study_runs_in_any_folder_with_any_python_from_anywhere(tmp_path):
         "-m|study.second_results|study/results|--out|study/contrasts.json|--table|study/RESULTS.md|"
     )
     in_order += [[jobs[-1], table] for jobs in in_order[1:]]
+    images = f"{results}/experiment_4"
+    in_order += [
+        [
+            f"-m|study.experiment_4|start|--data|the images|--out|{images}/start.json|",
+            "-m|study.experiment_4|train|bp_data|--split|3|--data|the images"
+            f"|--start|{images}/start.json|--out|{images}/bp_data/split_3.json|",
+        ],
+        [
+            "-m|study.experiment_4|train|bp|--split|3|--data|the images"
+            f"|--out|{images}/bp/split_3.json|",
+        ],
+    ]
     ran = (folder / "a python.log").read_text().splitlines()
     assert sorted(ran) == sorted({job for jobs in in_order for job in jobs})
     for jobs in in_order:

@@ -761,6 +761,9 @@ def second_study():
             files.add(f"experiment_2/{task}/{start}_{schedule}/bp_at_csbp_lr")
         for control in ("quadratic_membrane", "times_1", "times_10", "times_100"):
             files.add(f"experiment_3/{task}/{control}")
+    files.add("experiment_4/start")
+    for arm in ("bp", "csbp", "quadratic", "bp_data", "fc1_csbp", "fc1_inner_flow"):
+        files |= {f"experiment_4/{arm}/split_{split}" for split in range(1, 9)}
     return {f"study/results/{file}.json" for file in files}
 
 
@@ -778,6 +781,15 @@ def test_bp_at_the_rate_of_csbp_and_the_noise_floor_get_the_settings_of_csbp(dry
         assert tuned == f"study/results/tuning/{task}/{conditions}/{tuned_as}.json"
 
 
+def test_only_networks_that_start_from_the_images_get_their_start(dry_run):
+    given = re.findall(r"-m study\.experiment_4 train (\S+) .* --data (\S+) (.*)--out", dry_run)
+    assert len(given) == 6 * 8
+    for arm, data, start in given:
+        is_from_data = arm == "bp_data"
+        assert data == "/usr/share/datasets/fashion-mnist"
+        assert start.strip() == "--start study/results/experiment_4/start.json" * is_from_data
+
+
 def test_committed_cells_are_not_run_again_whatever_the_order_of_their_files_in_time(
     fresh_clone, tmp_path
 ):
@@ -788,6 +800,6 @@ def test_committed_cells_are_not_run_again_whatever_the_order_of_their_files_in_
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
         os.utime(path, (1e9 + age, 1e9 + age))
-    said = snakemake(clone, "experiment_1", "experiment_2", "experiment_3")
+    said = snakemake(clone, *(f"experiment_{number}" for number in (1, 2, 3, 4)))
     assert "-m study.experiment" not in said
     assert "-m study.tuning" not in said
