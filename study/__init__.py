@@ -1,8 +1,8 @@
 """The long experiments behind notebook 08: does chaos help?
 
-**The first study.** A cell of it is a task (a data set and a network, `tasks.py`) trained by one training method,
-an *arm* (what is added to the loss, and how its settings are found, `arms.py`). A cell is made in
-four steps, all of them in `cell.py`:
+**The first study.** A cell of it is a task (a data set and a network, `tasks.py`) trained by one
+training method, an *arm* (what is added to the loss, and how its settings are found, `arms.py`). A
+cell is made in four steps, all of them in `cell.py`:
 
 1. the arm's candidates for learning rate and strength are trained on tuning seeds, and the best
    mean validation accuracy chooses the candidate and the number of epochs;
@@ -35,6 +35,8 @@ arms of the first and trains them by `train.py`, on other splits and seeds:
    (`overshoot.py`, `flow.py`), `experiment_2.py` the arms from two starts under two schedules, and
    tests them under noise too (`robustness.py`), `experiment_3.py` the membrane form and its
    controls (`substeps.py`); `outcome.py` is what all of them record of a training;
-3. `second_results.py` makes of all cells (`second_cells.py`) a table of contrasts with intervals
+3. `experiment_4.py` trains a network of the authors' kind on Fashion-MNIST (`fashion_mnist.py`,
+   `image_network.py`, `image_training.py`, `image_measurements.py`);
+4. `second_results.py` makes of all cells (`second_cells.py`) a table of contrasts with intervals
    and verdicts (`all_contrasts.py`, `contrasts.py`) and a page to read (`results_page.py`).
 """

@@ -32,6 +32,7 @@ from .image_measurements import KINDS, Activity, accuracy, activity, robustness
 from .image_network import ImageNetwork, new_image_network, set_currents
 from .image_training import (
     BATCH,
+    INNER_I0,
     Addition,
     AuthorsCSBP,
     Fc1Stability,
@@ -190,7 +191,7 @@ def _train_and_test(
     """Train a network from its start, and test it."""
     test_images = test_images.to(setting.device)
     fc1_start = fc1_stability(net, place.split.train)
-    addition = _addition(arm, net, setting.epochs, fc1_start.critical_z)
+    addition = _addition(arm, net, place.split.train, setting.epochs)
     history = train(net, addition, place.split, place.seed)
     return Trained(
         accuracy=accuracy(net, test_images),
@@ -221,14 +222,15 @@ def _new_net(
     return net.to(setting.device)
 
 
-def _addition(arm: str, net: ImageNetwork, epochs: int, critical_z: float) -> Addition:
-    """What an arm adds to BP."""
+def _addition(arm: str, net: ImageNetwork, images: Images, epochs: int) -> Addition:
+    """What an arm adds to BP; on fc1 alone it starts at the critical z that the images give."""
     if arm == "csbp":
         return AuthorsCSBP(net, epochs)
     if arm == "quadratic":
         return QuadraticPull(net, epochs)
     if arm in FC1_ARMS:
-        return OnFc1(net, epochs, z_start=critical_z, is_flow=arm == "fc1_inner_flow")
+        z_start = fc1_stability(net, images, INNER_I0).critical_z
+        return OnFc1(net, epochs, z_start, is_flow=arm == "fc1_inner_flow")
     return Addition(net, epochs)
 
 

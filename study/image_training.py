@@ -25,6 +25,7 @@ LR = 0.1  # at the start; it falls to 0 on a cosine
 WEIGHT_DECAY = 5e-4
 BATCH = 100
 
+INNER_I0 = 0.525  # h* = 1, of the pair of arms on fc1 alone
 Z = 15.0  # the authors' strength at the start
 Z_END = Z / 100  # where it arrives, whatever it starts from
 CLAMP = (-10.0, 9.9)  # outside of which the authors' h gets no gradient
@@ -56,12 +57,13 @@ class Fc1Stability(NamedTuple):
 
 
 @torch.no_grad()
-def fc1_stability(net: ImageNetwork, images: Images) -> Fc1Stability:
+def fc1_stability(net: ImageNetwork, images: Images, I0: float = I0) -> Fc1Stability:
     """Measure fc1 on the first 1,000 images, as one batch, by whose mean and variance it is normed.
 
     Args:
         net: stays as it is.
         images: of the training, on its device.
+        I0: of the chaotic loss, in (0, 1).
     """
     twin = copy.deepcopy(net).train()  # whose batch norms average this batch in
     output = twin(images.x[:MEASURED])
@@ -155,6 +157,7 @@ class QuadraticPull(Addition):
 class OnFc1(Addition):
     """The chaotic loss of fc1's output with fc1's inputs held as they are, and no clamp.
 
+    Its I0 is `INNER_I0`: with the authors' the next layer's training is unstable, by either rule.
     With C for that loss of the batch at z = 1, theta for weights and biases of fc1 and Phi_t(theta)
     for where ``d theta / dt = -z grad C(theta)`` arrives in a time t, the gradient gets::
 
@@ -175,7 +178,8 @@ class OnFc1(Addition):
 
     def loss(self, output: Output) -> Tensor:
         z = annealed(self.z_start, self.epoch, self.epochs)
-        return chaotic_loss(output.features.detach(), z, I0, SCALE)  # for the record alone
+        h = output.features.detach()  # for the record alone
+        return chaotic_loss(h, z, INNER_I0, SCALE)
 
     @torch.no_grad()
     def add_gradient(self, output: Output, lr: float) -> None:
@@ -196,10 +200,10 @@ class OnFc1(Addition):
         """
         z = annealed(self.z_start, self.epoch, self.epochs)
         if not self.is_flow:
-            return z * gradient(theta, inputs, I0)
+            return z * gradient(theta, inputs, INNER_I0)
         strength = torch.tensor([z], device=theta.device)
         time = torch.tensor([lr], device=theta.device)
-        return (theta - flow(theta, inputs, strength, time, I0)) / lr
+        return (theta - flow(theta, inputs, strength, time, INNER_I0)) / lr
 
 
 # Training

@@ -42,6 +42,11 @@ PORTABLE = {
     },
     "burst_end": {"values_at_epoch_1200": 1e-6},
     "multi_layer": {"lambda_max": 1e-4, "critical_z": 1e-4, "chaotic_loss_sum": 1e-5},
+    "authors_settings": {
+        "z_over_critical_at_most": 1e-9,
+        "gains": 1e-9,
+        "measured_over_bound": 1e-4,
+    },
 }
 # What two machines must share before their chaotic trajectories are compared.
 SAME_MACHINE = ("versions", "cpu", "cpu_capability", "torch_threads", "parameters")

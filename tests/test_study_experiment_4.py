@@ -239,18 +239,18 @@ def on_fc1(net, z, is_flow):
 def test_csbp_on_fc1_adds_the_gradient_of_the_chaotic_loss_with_its_inputs_held(net):
     added, theta, inputs = on_fc1(net, z=300.0, is_flow=False)
     theta.requires_grad_()
-    (known,) = torch.autograd.grad(chaotic_loss(inputs @ theta.T, 300.0), theta)
+    (known,) = torch.autograd.grad(chaotic_loss(inputs @ theta.T, 300.0, I0=0.525), theta)
     torch.testing.assert_close(added, known)
 
 
 def test_inner_flow_on_fc1_adds_what_arrives_where_the_differential_equation_does(net):
-    z = fc1_stability(net, IMAGES).critical_z
+    z = fc1_stability(net, IMAGES, I0=0.525).critical_z
     added, theta, inputs = on_fc1(net, z, is_flow=True)
     X = inputs.double().numpy()
 
     def field(_, flat):
         h = X @ flat.reshape(theta.shape).T
-        excess = 1 / (1 + np.exp(-h / 10)) - 0.65
+        excess = 1 / (1 + np.exp(-h / 10)) - 0.525
         return (-z * excess.T @ X / (10 * h.size)).ravel()
 
     start = theta.double().numpy().ravel()
