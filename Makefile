@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 unexport LC_ALL  # as C it keeps Python before 3.13 from a folder whose name is not ASCII
 .NOTPARALLEL:  # each uses all cores by itself, also under make -j
-.PHONY: figures test venv lab notebooks bench experiment_1 experiment_2 experiment_3 study clean $(NOTEBOOKS)
+.PHONY: figures test venv lab notebooks bench experiment_1 experiment_2 experiment_3 experiment_4 study sweep clean $(NOTEBOOKS)
 
 figures: $(READY)  ## every notebook on all cores, figures and numbers into images/
 	$(BIN)/csbp-run all -p output_dir images
@@ -33,11 +33,15 @@ notebooks: $(READY)  ## refresh the stored executed notebooks
 bench: $(READY)  ## speed, into tests/benchmarks/results.json, BENCHMARKS.md and the README's line
 	$(BIN)/pytest -q tests/benchmarks/bench_*.py --benchmark-only --benchmark-json=/dev/null
 
-experiment_1 experiment_2 experiment_3: $(READY)  ## of study/PROTOCOL.md, into study/results/; goes on where it was stopped
+experiment_1 experiment_2 experiment_3 experiment_4: $(READY)  ## of study/PROTOCOL.md, into study/results/; goes on where it was stopped
 	$(BIN)/snakemake -s study/Snakefile --cores all --quiet rules -- $@
 
 study: $(READY)  ## all that study/Snakefile lists, also the long experiment behind notebook 08; goes on where it was stopped
 	$(BIN)/snakemake -s study/Snakefile --cores all --quiet rules
+
+SWEEP ?= sweeps/example.yaml
+sweep: $(READY)  ## a notebook at every point of a grid, into runs/sweeps/; `PROFILE=sweeps/profiles/slurm` is on a cluster
+	$(BIN)/python -m csbp_notebooks.sweep "$(SWEEP)" $(if $(JOBS),--jobs $(JOBS)) $(if $(PROFILE),--profile "$(PROFILE)")
 
 clean:  ## what can be made again
 	rm -rf .venv runs build dist *.whl *.egg-info .snakemake
