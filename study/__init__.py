@@ -38,5 +38,6 @@ arms of the first and trains them by `train.py`, on other splits and seeds:
 3. `experiment_4.py` trains a network of the authors' kind on Fashion-MNIST (`fashion_mnist.py`,
    `image_network.py`, `image_training.py`, `image_measurements.py`);
 4. `second_results.py` makes of all cells (`second_cells.py`) a table of contrasts with intervals
-   and verdicts (`all_contrasts.py`, `contrasts.py`) and a page to read (`results_page.py`).
+   and verdicts (`all_contrasts.py`, `contrasts.py`), of what else was measured (`measured.py`), and
+   a page to read (`results_page.py`, `page_tables.py`).
 """

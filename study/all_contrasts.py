@@ -17,6 +17,15 @@ from .contrasts import CANNOT_TELL, HELPS, HURTS, Contrast, contrast, split_mean
 from .experiment_1 import TASK_NAMES as ONE_LAYER_TASKS, Place, grid
 from .experiment_2 import ARMS
 from .experiment_3 import TIMES
+from .measured import (
+    DECISIVE,
+    AboveCritical,
+    OfArm,
+    OfRule,
+    above_critical,
+    of_arms_on_images,
+    of_decisive_rules,
+)
 from .overshoot import RULES
 from .protocol import MARGINS
 from .second_cells import (
@@ -33,11 +42,10 @@ from .second_cells import (
     trained_by_arm,
     trained_by_rule,
     trained_by_substeps,
+    trained_on_images,
 )
 from .tasks import TASKS
 from .train import SCHEDULES
-
-DECISIVE = Place("inside", "20/20", 2.0)  # where the primary contrast of experiment 1 is
 
 CANNOT_BE_INTEGRATED = "cannot be integrated"
 
@@ -51,6 +59,18 @@ PAIRS_OF_RULES = (
 )
 HALVED = ", steps halved"  # after the name of a rule
 BEST_BP = "best bp"  # of experiment 2, beside BP at the rate of csbp
+
+IMAGES = "fashion_mnist"  # the task of experiment 4
+EVERY_MARGIN = MARGINS | {IMAGES: 0.5}  # in points, by task
+
+PAIRS_ON_IMAGES = (
+    ("csbp", BASELINE),
+    ("quadratic", BASELINE),
+    ("bp_data", BASELINE),
+    ("csbp", "quadratic"),
+    ("csbp", "bp_data"),
+    ("fc1_csbp", "fc1_inner_flow"),  # overshoot, of fc1 alone
+)
 
 SOLVED = 95.0  # per cent, by both sides: epochs to the solution tell more than accuracy
 NOT_ACCURACY = ("dead", "rate", "epochs")  # measures that the noise floor says nothing of
@@ -72,7 +92,7 @@ class Label(NamedTuple):
     """What a contrast is between.
 
     Attributes:
-        experiment: "1", "2" or "3".
+        experiment: "1", "2", "3" or "4".
         task: its name.
         condition: under which both sides were trained.
         point: of the condition's grid, where there is one.
@@ -135,6 +155,9 @@ class Findings(NamedTuple):
         primary: the contrasts with a verdict, in the order of experiments and tasks.
         secondary: all others.
         floors: by task.
+        above_critical: how long z was not below z_c in experiment 1.
+        rules: what the rules of experiment 1 came to where its primary contrast is.
+        arms_on_images: what the arms of experiment 4 came to.
         integrated: of experiment 3, by path of its cells: the sub-steps that were enough; None
             where 16 were not.
         missing: the paths of cells that are not there.
@@ -146,6 +169,9 @@ class Findings(NamedTuple):
     primary: list[Row]
     secondary: list[Row]
     floors: dict[str, Floor]
+    above_critical: list[AboveCritical]
+    rules: list[OfRule]
+    arms_on_images: list[OfArm]
     integrated: dict[str, int | None]
     missing: list[str]
     protocols: dict[str, list[str]]
@@ -162,13 +188,26 @@ def findings(cells: Cells, choices: Cells) -> Findings:
         choices: by path, what tuning wrote.
     """
     floors = noise_floors(cells)
-    primary = [*primary_of_1(cells), *primary_of_2(cells), *primary_of_3(cells)]
-    secondary = [*secondary_of_1(cells), *secondary_of_2(cells), *secondary_of_3(cells)]
+    primary = [
+        *primary_of_1(cells),
+        *primary_of_2(cells),
+        *primary_of_3(cells),
+        *primary_of_4(cells),
+    ]
+    secondary = [
+        *secondary_of_1(cells),
+        *secondary_of_2(cells),
+        *secondary_of_3(cells),
+        *secondary_of_4(cells),
+    ]
     substeps = [substeps_path(task, times) for task in TASKS for times in TIMES]
     return Findings(
         primary=[marked(row, floors) for row in primary],
         secondary=[marked(row, floors) for row in secondary],
         floors=floors,
+        above_critical=above_critical(cells),
+        rules=of_decisive_rules(cells),
+        arms_on_images=of_arms_on_images(cells),
         integrated={path: cells[path]["integrated"] for path in substeps if path in cells},
         missing=[path for path in expected_cells() if path not in cells],
         protocols=by_provenance(cells, "protocol"),
@@ -224,10 +263,20 @@ def compared_epochs(label: Label, first: Trained | None, second: Trained | None)
     return compared(label._replace(measure="epochs"), first, second)
 
 
+def is_of_accuracy(measure: str) -> bool:
+    """Whether a measure is an accuracy, with noise or without.
+
+    Example:
+        >>> is_of_accuracy("weights 0.1"), is_of_accuracy("dead 2")
+        (True, False)
+    """
+    return measure.split()[0] not in NOT_ACCURACY
+
+
 def marked(row: Row, floors: Mapping[str, Floor]) -> Row:
     """The row, told whether its estimate is below the noise floor, where nothing can be told."""
     floor = floors.get(row.label.task)
-    if floor is None or floor.height is None or row.label.measure in NOT_ACCURACY:
+    if floor is None or floor.height is None or not is_of_accuracy(row.label.measure):
         return row
     is_below = abs(row.found.estimate) <= floor.height
     if is_below and row.verdict in (HELPS, HURTS):
@@ -318,6 +367,22 @@ def primary_of_3(cells: Cells) -> list[Row]:
 def membrane_label(task: str) -> Label:
     """The label of the primary contrast of experiment 3."""
     return Label("3", task, "", "", "membrane", "quadratic_membrane")
+
+
+def primary_of_4(cells: Cells) -> list[Row]:
+    """The authors' recipe: csbp less BP; alone in its family."""
+    rows = compared(
+        label_on_images("csbp", BASELINE),
+        trained_on_images(cells, "csbp"),
+        trained_on_images(cells, BASELINE),
+        EVERY_MARGIN[IMAGES],
+    )
+    return with_verdicts({IMAGES: rows})
+
+
+def label_on_images(first: str, second: str) -> Label:
+    """The label of a contrast of experiment 4."""
+    return Label("4", IMAGES, "", "", first, second)
 
 
 def label_at(task: str, place: Place, first: str, second: str) -> Label:
@@ -424,3 +489,11 @@ def secondary_of_3(cells: Cells) -> Iterator[Row]:
             followed = trained_by_substeps(cells, path, most)
             yield from compared(label, as_it_is, followed)
             yield from compared(label._replace(measure="rate"), as_it_is, followed)
+
+
+def secondary_of_4(cells: Cells) -> Iterator[Row]:
+    """Arms against arms on images, also in activity and under noise."""
+    for first, second in PAIRS_ON_IMAGES:
+        label = label_on_images(first, second)
+        sides = [trained_on_images(cells, arm) for arm in (first, second)]
+        yield from _of_all_measures(label, *sides)

@@ -137,7 +137,7 @@ def run_cell(
     * `curve` and `added_loss`, see `History`, and `gradient_share`, see `Addition`,
       `[epochs][networks]`;
     * `fc1_start` and `fc1_end`, see `Fc1Stability`, before and after the training, by name. The
-      arms on fc1 alone start at the first of the two critical z.
+      arms on fc1 alone start at the critical z before the training that their own I0 has.
 
     Raises ValueError, one line, for an unknown arm, a number out of range, or a start that is
     missing or one too many.

@@ -2,42 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-
-from tabulate import tabulate
+from collections.abc import Iterable, Sequence
 
 from .all_contrasts import (
     BEST_BP,
     CANNOT_BE_INTEGRATED,
     HALVED,
-    NOT_ACCURACY,
+    IMAGES,
     Findings,
     Floor,
     Label,
     Row,
     chaos_helps,
+    is_of_accuracy,
 )
 from .arms import BASELINE
-from .experiment_1 import TASK_NAMES as ONE_LAYER_TASKS
+from .experiment_1 import RATIOS, TASK_NAMES as ONE_LAYER_TASKS
 from .experiment_3 import TIMES
-from .protocol import MARGINS, digest
+from .measured import AboveCritical, OfRule
+from .page_tables import (
+    UNFINISHED,
+    between,
+    decimals,
+    interval,
+    less_bp,
+    mean,
+    measure_of,
+    pivot,
+    table,
+    task_decimals,
+    task_of,
+    titled,
+    with_interval,
+)
+from .protocol import digest
 from .second_cells import STARTS, substeps_path
 from .tasks import TASKS
 from .train import SCHEDULES
 
-UNFINISHED = "unfinished"
-
-NOT_OF_NOISE = ("accuracy", *NOT_ACCURACY)  # measures without noise
-
-BELOW = "~"  # after an estimate below the noise floor
-
 # The primary contrast of every experiment: its tasks, its sides, and what those expect who believe
-# in chaos (in CSBP, for experiment 2), with our own hypothesis.
+# in chaos (in CSBP, for experiments 2 and 4), with our own hypothesis.
 PRIMARY = {
     "1": (ONE_LAYER_TASKS, "csbp - inner flow", "> 0 (ours: equivalent or < 0)"),
     "2": (tuple(TASKS), "csbp - best bp, start from data", "> 0 (ours: equivalent)"),
     "3": (tuple(TASKS), "membrane - quadratic pull on it", "> 0 (ours: equivalent)"),
+    "4": ((IMAGES,), "csbp - bp", "> 0 (ours: equivalent)"),
 }
+
+RATIOS_ABOVE = tuple(ratio for ratio in RATIOS if ratio >= 1)
+CURVE_AT = (1, 5, 10, 20)  # twentieths of the epochs, in which validation accuracy is shown
 
 INTRODUCTION = """\
 # Results of the second study
@@ -64,6 +77,39 @@ A number of sub-steps is enough where twice as many change nothing that can be s
 neuron and hundred time steps, of the form as it is and by sub-steps.
 """
 
+MEASURES_ON_IMAGES = {
+    "accuracy": "accuracy",
+    "dead 1": "dead, first layer",
+    "dead 2": "dead, second layer",
+    "rate 1": "spikes, first layer",
+    "rate 2": "spikes, second layer",
+}
+
+IMAGES_AND_RECIPE = """\
+Fashion-MNIST by the authors' recipe, nothing tuned; one network per split for the arms on fc1
+alone, three for the others. Dead neurons and spikes (per neuron and hundred time steps) are of the
+first and the second layer of neurons. There is no noise floor.
+"""
+
+FC1 = """\
+Means over networks. z_c of fc1's output, its inputs held, is that at the learning rate with which
+training starts (later it is higher, as the rate falls), at the I0 of the arm, the published one for
+arms without a chaotic loss. z / z_c is that of the first epoch by z_c before the training and that
+of the last by z_c after it. The chaotic loss's share of the gradient at fc1's output is in per
+cent, where the plug-in measured it, in the last batch of an epoch.
+"""
+
+ABOVE_CRITICAL = """\
+Of the task's epochs (xor 400, others 20; three times as many in 20/60), those in which z is at z_c
+of the layer or above; below z0 / z_c = 1 there is none. By rest point and annealing, and z0 / z_c.
+"""
+
+RULES_AT_END = """\
+Validation accuracy after a twentieth, a quarter, half and all of the epochs, and at the end on the
+test samples: accuracy, spikes per neuron and hundred time steps, (neuron, sample) pairs without a
+surrogate gradient at any step, and dead neurons. Means over networks, in per cent.
+"""
+
 ROBUSTNESS = """\
 Differences under noise, and (*- none*) those minus the differences without noise: only the second
 are robustness.
@@ -77,117 +123,18 @@ def page(found: Findings) -> str:
         _cells(found),
         _primary(found),
         _beside(found),
+        _above_critical(found.above_critical),
+        _rules(found.rules),
         _noise_floor(found),
         _experiment_1(found),
         _experiment_2(found),
         _experiment_3(found),
+        _experiment_4(found),
         _robustness(found),
         _choices(found),
         _missing(found),
     ]
     return "\n".join(sections)
-
-
-# Numbers
-
-
-def decimals(row: Row) -> int:
-    """How many a number of this row is shown with: a tenth of the task's margin, or finer.
-
-    Shares of neurons and epochs have one.
-    """
-    if row.label.measure in NOT_ACCURACY:
-        return 1
-    return task_decimals(row.label.task)
-
-
-def task_decimals(task: str) -> int:
-    """The same for the accuracies of a task.
-
-    Example:
-        >>> task_decimals("digits_1"), task_decimals("xor")
-        (2, 1)
-    """
-    return 2 if MARGINS[task] < 1 else 1
-
-
-def interval(low: float, high: float, places: int) -> str:
-    """An interval in square brackets.
-
-    Example:
-        >>> interval(-0.004, 1.5, 2)
-        '[0.00, 1.50]'
-    """
-    return f"[{low:z.{places}f}, {high:z.{places}f}]"  # z: no minus before zero
-
-
-def estimate(row: Row) -> str:
-    """An estimate with its sign, and a mark if it is below the noise floor."""
-    mark = f" {BELOW}" if row.below_floor else ""
-    return f"{row.found.estimate:+z.{decimals(row)}f}{mark}"
-
-
-def with_interval(row: Row) -> str:
-    """An estimate and its 95 % interval."""
-    return f"{estimate(row)} {interval(row.found.low, row.found.high, decimals(row))}"
-
-
-# Tables
-
-
-def table(rows: Iterable[Sequence[str]], columns: Sequence[str]) -> str:
-    """A table, each entry as it is, and an empty line."""
-    return tabulate(list(rows), columns, "pipe", disable_numparse=True) + "\n"
-
-
-def pivot(
-    rows: Iterable[Row],
-    corner: str,
-    down: Callable[[Row], str],
-    across: Callable[[Row], str],
-) -> str:
-    """A table of contrasts, each with its interval; empty text if there are none.
-
-    Args:
-        rows: the contrasts, not two for the same place.
-        corner: what the names of the lines are.
-        down: names the line of a row; lines and columns are in the order of their first rows.
-        across: names its column.
-    """
-    lines: dict[str, dict[str, str]] = {}
-    columns: dict[str, None] = {}  # a set with an order
-    for row in rows:
-        columns[across(row)] = None
-        lines.setdefault(down(row), {})[across(row)] = with_interval(row)
-    if not lines:
-        return ""
-    texts = [[name, *(line.get(column, "") for column in columns)] for name, line in lines.items()]
-    return table(texts, [corner, *columns])
-
-
-def between(row: Row) -> str:
-    """The two sides of a contrast."""
-    return f"{row.label.first} - {row.label.second}"
-
-
-def less_bp(row: Row) -> str:
-    """The same in experiment 2, where bp is the best BP."""
-    second = "best bp" if row.label.second == BASELINE else row.label.second
-    return f"{row.label.first} - {second}"
-
-
-def task_of(row: Row) -> str:
-    """The task of a contrast."""
-    return row.label.task
-
-
-def titled(title: str, *texts: str) -> str:
-    """A heading and what stands below it; that nothing does, if all is empty."""
-    present = [text for text in texts if text] or [f"{UNFINISHED.capitalize()}.\n"]
-    return "\n".join([f"{title}\n", *present])
-
-
-# Sections
 
 
 def _cells(found: Findings) -> str:
@@ -272,6 +219,47 @@ def labels_beside(label: Label) -> list[Label]:
     if label.experiment == "2":
         return [label._replace(second="bp_at_csbp_lr"), epochs]
     return [epochs]
+
+
+def _above_critical(found: Sequence[AboveCritical]) -> str:
+    """How long z was at z_c or above, a line per rest and annealing."""
+    title = "### Experiment 1: epochs with z at z_c or above"
+    entries: dict[str, dict[str, str]] = {}
+    columns = [f"{task}, {ratio:g}" for task in ONE_LAYER_TASKS for ratio in RATIOS_ABOVE]
+    for place in found:
+        entry = f"{place.fewest}"
+        if place.most > place.fewest:
+            entry = f"{place.fewest} to {place.most}"
+        line = entries.setdefault(f"{place.rest}, {place.annealing}", {})
+        line[f"{place.task}, {place.ratio:g}"] = entry
+    if not entries:
+        return titled(title)
+    lines = [
+        [name, *(line.get(column, "") for column in columns)] for name, line in entries.items()
+    ]
+    return titled(title, ABOVE_CRITICAL, table(lines, ["rest and annealing", *columns]))
+
+
+def _rules(found: Sequence[OfRule]) -> str:
+    """What the rules of experiment 1 came to at the primary contrast, a table per task."""
+    title = "### Experiment 1: the rules where the primary contrast is"
+    names = ["accuracy", "spikes", "no surrogate gradient", "dead"]
+    columns = ["rule", *(f"after {part}/20" for part in CURVE_AT), *names]
+    texts = []
+    for task in dict.fromkeys(rule.task for rule in found):
+        lines = [[rule.rule, *_numbers_of_rule(rule)] for rule in found if rule.task == task]
+        texts.append(titled(f"#### {task}", table(lines, columns)))
+    return titled(title, RULES_AT_END if texts else "", *texts)
+
+
+def _numbers_of_rule(rule: OfRule) -> list[str]:
+    """Its validation accuracy over the epochs, and what was measured at the end."""
+    places = task_decimals(rule.task)
+    # A curve has a number per validation, evenly spread over all epochs of the cell.
+    validations = [len(rule.curve) * part // 20 - 1 for part in CURVE_AT]
+    accuracies = [*(rule.curve[validation] for validation in validations), rule.accuracy]
+    others = [rule.rate, rule.zero_surrogate, rule.dead]
+    return [*(mean(value, places) for value in accuracies), *(mean(value, 1) for value in others)]
 
 
 def _on_chaos(found: Findings) -> str:
@@ -439,6 +427,57 @@ def _integration(
     return f"{with_interval(row)}, {row.label.second}, {said}; {spikes}"
 
 
+def _experiment_4(found: Findings) -> str:
+    """The contrasts on images in accuracy and activity, and what the arms came to."""
+    rows = [
+        row
+        for row in found.secondary
+        if row.label.experiment == "4" and not is_under_noise(row.label.measure)
+    ]
+    tabled = pivot(rows, "contrast", between, lambda row: MEASURES_ON_IMAGES[row.label.measure])
+    parts = [_chance(rows), tabled, _arms_on_images(found)]
+    introduction = IMAGES_AND_RECIPE if any(parts) else ""
+    title = "## Experiment 4: a real data set and the authors' recipe"
+    return titled(title, introduction, *parts)
+
+
+def _arms_on_images(found: Findings) -> str:
+    """A line per arm; empty text if none is there."""
+    if not found.arms_on_images:
+        return ""
+    lines = []
+    for arm in found.arms_on_images:
+        name = arm.arm
+        if arm.start_from_data is not None:
+            name = f"{name} {tuple(arm.start_from_data)}"
+        numbers = [
+            mean(arm.accuracy, task_decimals(IMAGES)),
+            mean(arm.critical_z_start, 2),
+            mean(arm.critical_z_end, 2),
+            mean(arm.over_critical_start, 3),
+            mean(arm.over_critical_end, 3),
+            mean(arm.gradient_share_start, 1),
+            mean(arm.gradient_share_end, 1),
+        ]
+        lines.append([name, *numbers])
+    columns = [
+        "arm",
+        "accuracy",
+        "z_c at the start",
+        "z_c at the end",
+        "z / z_c at the start",
+        "z / z_c at the end",
+        "share of the gradient, first epoch",
+        "share of the gradient, last epoch",
+    ]
+    return titled("### The arms, and z / z_c of fc1", FC1, table(lines, columns))
+
+
+def is_under_noise(measure: str) -> bool:
+    """Whether a measure is an accuracy under noise, or its change."""
+    return is_of_accuracy(measure) and measure != "accuracy"
+
+
 def _choices(found: Findings) -> str:
     """The tuned settings."""
     lines = []
@@ -470,22 +509,21 @@ def _missing(found: Findings) -> str:
 
 
 def _robustness(found: Findings) -> str:
-    """The arms less BP under every kind of noise, a table per start, schedule and task."""
+    """The contrasts under every kind of noise, a table per start, schedule and task."""
     rows = [
         row
         for row in found.secondary
-        if row.label.condition in conditions() and row.label.measure not in NOT_OF_NOISE
+        if row.label.condition not in SCHEDULES and is_under_noise(row.label.measure)
     ]
-    texts = [ROBUSTNESS, _chance(rows)]
+    texts = [_chance(rows)]
     for condition in conditions():
         for task in TASKS:
             here = [row for row in rows if (row.label.condition, task_of(row)) == (condition, task)]
-            tabled = pivot(
-                here,
-                "noise",
-                lambda row: row.label.measure,
-                less_bp,
-            )
+            tabled = pivot(here, "noise", measure_of, less_bp)
             if tabled:
                 texts.append(titled(f"### {condition}: {task}", tabled))
-    return titled("## Robustness: accuracy under noise", *texts)
+    on_images = [row for row in rows if task_of(row) == IMAGES]
+    tabled = pivot(on_images, "noise", measure_of, between)
+    if tabled:
+        texts.append(titled(f"### {IMAGES}", tabled))
+    return titled("## Robustness: accuracy under noise", ROBUSTNESS, *texts)

@@ -1,23 +1,26 @@
 """The cells of the second study: where they are, and what they say of an arm.
 
-They lie in `study/results/`, a JSON each, as `study.experiment_1`, `_2` and `_3` write them. A cell
-is known by its path from there, without the suffix.
+They lie in `study/results/`, a JSON each, as `study.experiment_1` to `_4` write them. A cell is
+known by its path from there, without the suffix.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .command import read_cell
 from .experiment_1 import TASK_NAMES as ONE_LAYER_TASKS, Place, grid
 from .experiment_2 import ARMS
 from .experiment_3 import TIMES
-from .protocol import final_networks
+from .experiment_4 import EVERY_ARM as ARMS_ON_IMAGES, PROTOCOL_SETTING, networks_of
+from .image_measurements import KINDS as KINDS_ON_IMAGES
+from .protocol import SPLITS, final_networks
 from .robustness import NOISES
 from .tasks import TASKS
 from .train import SCHEDULES
@@ -58,8 +61,18 @@ def substeps_path(task: str, times: int) -> str:
     return f"experiment_3/{task}/times_{times}"
 
 
+def images_path(arm: str, split: int) -> str:
+    """The cell of an arm of experiment 4 on a split."""
+    return f"experiment_4/{arm}/split_{split}"
+
+
 def expected_cells() -> list[str]:
     """The paths of all cells that the protocol asks for."""
+    return [*_required_of_tasks(), *_required_on_images()]
+
+
+def _required_of_tasks() -> dict[str, dict[str, Any]]:
+    """By the path of every cell of experiments 1 to 3, what it must say of itself."""
     paths = []
     for task in ONE_LAYER_TASKS:
         paths += [rules_path(task, place) for place in grid()]
@@ -71,7 +84,18 @@ def expected_cells() -> list[str]:
             paths += [arm_path(task, start, schedule, arm) for arm in arms]
         paths.append(quadratic_path(task))
         paths += [substeps_path(task, times) for times in TIMES]
-    return paths
+    tasks = {path: path.split("/")[1] for path in paths}
+    return {path: {"task": task, **final_networks(task)._asdict()} for path, task in tasks.items()}
+
+
+def _required_on_images() -> dict[str, dict[str, Any]]:
+    """The same of experiment 4."""
+    setting = PROTOCOL_SETTING._asdict() | {"channels": list(PROTOCOL_SETTING.channels)}
+    return {
+        images_path(arm, split): {"arm": arm, **setting, **networks_of(arm, split)._asdict()}
+        for arm in ARMS_ON_IMAGES
+        for split in SPLITS
+    }
 
 
 def read_cells(folder: Path) -> dict[str, dict[str, Any]]:
@@ -81,25 +105,40 @@ def read_cells(folder: Path) -> dict[str, dict[str, Any]]:
         folder: where they are, usually `study/results`.
 
     Raises ValueError, one line, for a folder that is none, and for a file that holds no cell of its
-    task, or one of other networks than the final ones.
+    task or arm, or one of other networks than the final ones; likewise for cells of experiment 4
+    that are larger, or whose networks start from the images in different ways.
     """
     if not folder.is_dir():
         raise ValueError(f"folder = {folder}: must be a folder of cells")
     cells = {}
-    for path in expected_cells():
+    for path, required in (_required_of_tasks() | _required_on_images()).items():
         file = folder / f"{path}.json"
         if file.exists():
-            cells[path] = _read_final(file, task=path.split("/")[1])
+            cells[path] = _read_final(file, required)
+    _check_one_start(folder, cells)
     return cells
 
 
-def _read_final(file: Path, task: str) -> dict[str, Any]:
-    """A cell of a task's final networks; only between those are contrasts paired."""
+def _read_final(file: Path, required: Mapping[str, Any]) -> dict[str, Any]:
+    """A cell of the final networks; only between those are contrasts paired."""
     cell = read_cell("cell", file)
-    networks = (cell.get("seeds"), cell.get("splits"))
-    if cell.get("task") != task or networks != final_networks(task):
-        raise ValueError(f"cell = {file}: must be of the final networks of {task}")
+    wrong = [name for name, value in required.items() if cell.get(name) != value]
+    if wrong:
+        name = required.get("task", required.get("arm"))
+        raise ValueError(
+            f"cell = {file}: must be of the final networks of {name}, and differs in"
+            f" {', '.join(wrong)}"
+        )
     return cell
+
+
+def _check_one_start(folder: Path, cells: Cells) -> None:
+    """Raise ValueError, one line, where the networks of bp_data have not all the same start."""
+    paths = [images_path("bp_data", split) for split in SPLITS]
+    starts = [cells[path]["start_from_data"] for path in paths if path in cells]
+    if any(start != starts[0] for start in starts):
+        must = "must be the same in all cells of experiment_4/bp_data"
+        raise ValueError(f"start_from_data in {folder}: {must}")
 
 
 def read_choices(folder: Path) -> dict[str, dict[str, Any]]:
@@ -127,8 +166,9 @@ class Trained(NamedTuple):
     Attributes:
         splits: of the networks, `[networks]`.
         measures: by name, `[networks]` each: `accuracy`, `dead` and `rate` in points, the last of
-            time steps; `epochs` to the solution, where these were recorded; and for every kind and
-            level of noise two that `noise_measure` and `change_measure` name, in points.
+            time steps, in experiment 4 `dead 1`, `rate 1` and so on of its two layers of neurons;
+            `epochs` to the solution, where these were recorded; and for every kind and level of
+            noise two that `noise_measure` and `change_measure` name, in points.
     """
 
     splits: list[int]
@@ -181,6 +221,34 @@ def most_substeps(cells: Cells, path: str) -> int:
     return max((int(number) for number in numbers), default=0)
 
 
+def cells_on_images(cells: Cells, arm: str) -> list[Mapping[str, Any]]:
+    """The cells of an arm of experiment 4, one per split; none where not all are there."""
+    paths = [images_path(arm, split) for split in SPLITS]
+    return [cells[path] for path in paths] if all(path in cells for path in paths) else []
+
+
+def trained_on_images(cells: Cells, arm: str) -> Trained | None:
+    """The networks of an arm of experiment 4, of all splits; None where a cell is missing."""
+    of_splits = cells_on_images(cells, arm)
+    if not of_splits:
+        return None
+
+    def joined(name: str) -> np.ndarray:
+        """The networks of one split after those of the other, in points."""
+        return in_points(np.concatenate([cell[name] for cell in of_splits], axis=-1))
+
+    measures = {"accuracy": joined("accuracy")}
+    for name in ("dead", "rate"):
+        for layer, values in enumerate(joined(name), start=1):
+            measures[f"{name} {layer}"] = values
+    noisy = [cell["robustness"] for cell in of_splits]
+    robustness = {
+        kind: np.concatenate([found[kind] for found in noisy], axis=-1) for kind in KINDS_ON_IMAGES
+    }
+    measures |= _under_noise(robustness, measures["accuracy"])
+    return Trained([split for cell in of_splits for split in cell["splits"]], measures)
+
+
 def _trained(cell: Mapping[str, Any], found: Mapping[str, Any]) -> Trained:
     """The networks of an arm.
 
@@ -189,11 +257,7 @@ def _trained(cell: Mapping[str, Any], found: Mapping[str, Any]) -> Trained:
         found: what the networks came to, shares in [0, 1].
     """
     measures = {name: in_points(found[name]) for name in ("accuracy", "dead", "rate")}
-    for kind, accuracies in found.get("robustness", {}).items():
-        for level, accuracy in zip(NOISES[kind].levels, accuracies, strict=True):
-            noisy = in_points(accuracy)
-            measures[noise_measure(kind, level)] = noisy
-            measures[change_measure(kind, level)] = noisy - measures["accuracy"]
+    measures |= _under_noise(found.get("robustness", {}), measures["accuracy"])
     if "epochs_to_solution" in found:
         # No network is left out: one that never solved it counts with a validation more.
         never = (len(found["curve"]) + 1) * TASKS[cell["task"]].every
@@ -202,7 +266,22 @@ def _trained(cell: Mapping[str, Any], found: Mapping[str, Any]) -> Trained:
     return Trained(cell["splits"], measures)
 
 
-def in_points(shares: Sequence[float]) -> np.ndarray:
+def _under_noise(robustness: Mapping[str, ArrayLike], clean: np.ndarray) -> dict[str, np.ndarray]:
+    """The measures under noise, in points, `[networks]` each.
+
+    Args:
+        robustness: by kind of noise the accuracies, in [0, 1], `[levels, networks]`.
+        clean: the accuracy without noise, in points.
+    """
+    measures = {}
+    for kind, accuracies in robustness.items():
+        for level, noisy in zip(NOISES[kind].levels, in_points(accuracies), strict=True):
+            measures[noise_measure(kind, level)] = noisy
+            measures[change_measure(kind, level)] = noisy - clean
+    return measures
+
+
+def in_points(shares: ArrayLike) -> np.ndarray:
     """Shares in [0, 1] in per cent.
 
     Example:

@@ -16,6 +16,7 @@ from csbp_notebooks.files import replace_file
 from . import command
 from .all_contrasts import Findings, Row, chaos_helps, findings
 from .contrasts import Contrast
+from .measured import OfArm, OfRule
 from .protocol import digest
 from .results_page import page
 from .second_cells import read_cells, read_choices
@@ -39,6 +40,9 @@ def for_json(found: Findings) -> dict[str, Any]:
             }
             for floor in found.floors.values()
         ],
+        "above_critical": [place._asdict() for place in found.above_critical],
+        "rules": [with_plain_numbers(rule) for rule in found.rules],
+        "arms_on_images": [with_plain_numbers(arm) for arm in found.arms_on_images],
         "integrated": found.integrated,
         "choices": {
             path: {name: choice[name] for name in OF_A_CHOICE}
@@ -67,6 +71,17 @@ def flat(row: Row) -> dict[str, Any]:
         "below_floor": row.below_floor,
         "verdict": row.verdict,
     }
+
+
+def with_plain_numbers(found: OfRule | OfArm) -> dict[str, Any]:
+    """What was measured, as JSON knows it."""
+    entries = found._asdict()
+    for name, value in entries.items():
+        if isinstance(value, float):
+            entries[name] = number(value)
+        elif name == "curve":
+            entries[name] = [number(accuracy) for accuracy in value]
+    return entries
 
 
 def number(value: float) -> float | None:

@@ -318,7 +318,6 @@ def test_the_study_runs_in_any_folder_with_any_python_from_anywhere(tmp_path):
     table = (
         "-m|study.second_results|study/results|--out|study/contrasts.json|--table|study/RESULTS.md|"
     )
-    in_order += [[jobs[-1], table] for jobs in in_order[1:]]
     images = f"{results}/experiment_4"
     in_order += [
         [
@@ -331,6 +330,7 @@ def test_the_study_runs_in_any_folder_with_any_python_from_anywhere(tmp_path):
             f"|--out|{images}/bp/split_3.json|",
         ],
     ]
+    in_order += [[jobs[-1], table] for jobs in in_order[1:]]
     ran = (folder / "a python.log").read_text().splitlines()
     assert sorted(ran) == sorted({job for jobs in in_order for job in jobs})
     for jobs in in_order:

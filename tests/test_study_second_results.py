@@ -7,6 +7,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from csbp_core import critical_z
+from study.experiment_1 import ANNEALINGS, grid
+from study.experiment_4 import EVERY_ARM as ARMS_ON_IMAGES, PROTOCOL_SETTING, networks_of
+from study.measured import TIMES_FOR_INNER, epochs_above_critical
+from study.overshoot import Overshoot
 from study.protocol import MARGINS, digest, final_networks
 from study.robustness import KINDS, NOISES
 from study.second_cells import expected_cells
@@ -27,6 +32,7 @@ PLANTED = {
     ("experiment_2", "digits_conv"): (0.1, 0.05),
     ("experiment_2", "randman_3"): (0.5, 6.0),
     ("experiment_3", "digits_1"): (2.0, 0.1),
+    ("experiment_4", "csbp"): (0.1, 0.05),
 }
 FAVOURED = {"csbp", "csbp_resummed", "membrane"}
 
@@ -47,7 +53,9 @@ VERDICTS = {
     ("3", "randman_1"): "equivalent",
     ("3", "randman_3"): "equivalent",
     ("3", "xor"): "equivalent",
+    ("4", "fashion_mnist"): "equivalent",
 }
+OF_TASKS = [label for label in VERDICTS if label[1] in TASKS]
 
 RESUMMED_ABOVE = 0.7  # points, of digits_3: its noise floor
 SIDES = {
@@ -76,14 +84,57 @@ def made_networks(rng, experiment, task, arm):
     return found
 
 
+def made_condition(splits, name):
+    """What a cell of experiment 1 says of its condition; z_c differs from split to split."""
+    places = {place.file_name: place for place in grid()}
+    rest, annealing, ratio = places.get(name, places["inside_20-20_2.0"])  # halved steps have it
+    return {
+        "rest": rest,
+        "annealing": annealing,
+        "ratio": ratio,
+        "z_start": [ratio * 100 * 5.0**split for split in splits],
+        "z_tuned": 3.0,
+    }
+
+
+def made_cell_on_images(rng, arm, split):
+    """The same of an arm on a split."""
+    networks = networks_of(arm, split)
+    size = len(networks.seeds)
+    above, scatter = PLANTED.get(("experiment_4", arm), (0.0, 0.01))
+    points = 88 + rng.normal(above, scatter) + 0.001 * rng.normal(size=size)
+    shares = rng.uniform(0, 1, (15, size)).tolist()
+    return {
+        "arm": arm,
+        **PROTOCOL_SETTING._asdict(),
+        "start_from_data": [0.25, 0.5] if arm == "bp_data" else None,
+        **networks._asdict(),
+        "accuracy": (points / 100).tolist(),
+        "robustness": {
+            kind: rng.uniform(0, 1, (3, size)).tolist() for kind in ("inputs", "weights")
+        },
+        "rate": rng.uniform(0, 0.5, (2, size)).tolist(),
+        "dead": rng.uniform(0, 0.2, (2, size)).tolist(),
+        "gradient_share": shares if arm == "csbp" else [],
+        "fc1_start": {"critical_z": rng.uniform(100, 200, size).tolist()},
+        "fc1_end": {"critical_z": rng.uniform(1, 2, size).tolist()},
+        "provenance": {"protocol": digest()},
+    }
+
+
 def made_cell(rng, path):
-    """A cell as the commands of the three experiments write it."""
+    """A cell as the commands of the four experiments write it."""
     experiment, task, *_, name = path.split("/")
+    if experiment == "experiment_4":
+        return made_cell_on_images(rng, arm=task, split=int(name.removeprefix("split_")))
     networks = final_networks(task)
     cell = {"task": task, **networks._asdict(), "provenance": {"protocol": digest()}}
     if experiment == "experiment_1":
         cell["rules"] = {rule: made_networks(rng, experiment, task, rule) for rule in RULES}
-        return cell
+        for number, trained in enumerate(cell["rules"].values(), start=1):
+            trained["zero_surrogate"] = [0.01 * number] * len(networks.seeds)
+            trained["curve"] = (0.9 - number / np.arange(10, 50)).tolist()
+        return cell | made_condition(networks.splits, name)
     if name.startswith("times_"):
         trained = {number: made_networks(rng, experiment, task, "membrane") for number in SUBSTEPS}
         return cell | {"substeps": trained, "integrated": None if task == "digits_3" else 4}
@@ -155,6 +206,16 @@ def split_means(first, second, measure=lambda networks: networks["accuracy"], sc
     return differences.reshape(8, -1).mean(1)
 
 
+def on_images(study, arm, measure):
+    """A measure of all networks of an arm, `[networks]`, those of split 1 first."""
+    files = [study / "experiment_4" / arm / f"split_{split}.json" for split in range(1, 9)]
+    return np.concatenate([measure(json.loads(file.read_text())) for file in files])
+
+
+def accuracy(cell):
+    return cell["accuracy"]
+
+
 def secondary(found, **wanted):
     """The secondary contrasts with these labels."""
     return [row for row in found["secondary"] if wanted.items() <= row.items()]
@@ -181,17 +242,31 @@ def test_every_primary_contrast_has_the_verdict_that_was_planted(found):
     assert verdicts == VERDICTS
 
 
-@pytest.mark.parametrize(("experiment", "task"), VERDICTS)
+@pytest.mark.parametrize(("experiment", "task"), OF_TASKS)
 def test_primary_contrasts_are_those_of_scipy_on_the_split_means(found, study, experiment, task):
-    (row,) = [
-        row for row in found["primary"] if (row["experiment"], row["task"]) == (experiment, task)
-    ]
     name, inside, other, inside_other = SIDES[experiment]
     first = read(study, experiment, task, name, inside)
     second = read(study, experiment, task, other, inside_other)
-    means = split_means(first, second)
+    row = primary(found, experiment, task)
+    assert_is_of_scipy(row, first["accuracy"], second["accuracy"], MARGINS[task])
+
+
+def test_csbp_less_bp_on_images_is_that_of_scipy_on_the_split_means(found, study):
+    sides = [on_images(study, arm, accuracy) for arm in ("csbp", "bp")]
+    assert_is_of_scipy(primary(found, "4", "fashion_mnist"), *sides, margin=0.5)
+
+
+def primary(found, experiment, task):
+    (row,) = [
+        row for row in found["primary"] if (row["experiment"], row["task"]) == (experiment, task)
+    ]
+    return row
+
+
+def assert_is_of_scipy(row, first, second, margin):
+    """Hold a primary contrast against tests of paired accuracies in [0, 1], eight equal splits."""
+    means = 100 * (np.array(first) - np.array(second)).reshape(8, -1).mean(1)
     test = stats.ttest_1samp(means, 0)
-    margin = MARGINS[task]
     above_lower = stats.ttest_1samp(means, -margin, alternative="greater").pvalue
     below_upper = stats.ttest_1samp(means, margin, alternative="less").pvalue
     expected = {
@@ -199,8 +274,8 @@ def test_primary_contrasts_are_those_of_scipy_on_the_split_means(found, study, e
         "p_difference": test.pvalue,
         "p_equivalence": max(above_lower, below_upper),
         "margin": margin,
-        "mean_of_first": 100 * np.mean(first["accuracy"]),
-        "mean_of_second": 100 * np.mean(second["accuracy"]),
+        "mean_of_first": 100 * np.mean(first),
+        "mean_of_second": 100 * np.mean(second),
     }
     for level, low, high in ((0.95, "low", "high"), (0.9, "low_90", "high_90")):
         expected[low], expected[high] = test.confidence_interval(level)
@@ -390,13 +465,13 @@ def shown(row, places):
 
 
 def places(task):
-    return 2 if MARGINS[task] < 1 else 1
+    return 1 if task in ("randman_3", "xor") else 2
 
 
 def test_the_page_shows_the_primary_contrasts_of_the_json(written):
     found, page = written
     lines = tables(page)["Primary contrasts"]
-    assert len(lines) == len(found["primary"]) == 15
+    assert len(lines) == len(found["primary"]) == 16
     for line, row in zip(lines, found["primary"], strict=True):
         assert (line["experiment"], line["task"]) == (row["experiment"], row["task"])
         assert line["estimate and 95 % interval"] == shown(row, places(row["task"]))
@@ -565,7 +640,7 @@ def test_a_cell_of_other_networks_is_refused_in_one_line(some, capsys):
     file = some / "experiment_3" / "xor" / "times_1.json"
     cell = json.loads(file.read_text())
     file.write_text(json.dumps(cell | {"splits": [1, 2, 3]}))
-    must = f"cell = {file}: must be of the final networks of xor"
+    must = f"cell = {file}: must be of the final networks of xor, and differs in splits"
     assert refusal(some, capsys) == f"study.second_results: {must}\n"
 
 
@@ -578,5 +653,255 @@ def test_a_folder_that_is_none_is_refused_in_one_line(tmp_path, capsys):
 
 def test_every_task_has_its_cells_in_every_experiment():
     paths = expected_cells()
-    assert len(paths) == len(set(paths)) == 3 * (51 + 1) + 6 * (4 * 5 + 1) + 6 * (1 + 3)
-    assert {path.split("/")[1] for path in paths} == set(TASKS)
+    numbers = [3 * (51 + 1), 6 * (4 * 5 + 1), 6 * (1 + 3), 6 * 8]
+    assert len(paths) == len(set(paths)) == sum(numbers)
+    assert {path.split("/")[1] for path in paths} == {*TASKS, *ARMS_ON_IMAGES}
+
+
+# Experiment 4
+
+
+@pytest.fixture
+def images(study, tmp_path):
+    """A copy of which cells can be changed: those of experiment 4 alone."""
+    folder = tmp_path / "images" / "results"
+    shutil.copytree(study / "experiment_4", folder / "experiment_4")
+    return folder
+
+
+def change(file, **entries):
+    file.write_text(json.dumps(json.loads(file.read_text()) | entries))
+
+
+PAIRS_ON_IMAGES = [
+    ("csbp", "bp"),
+    ("quadratic", "bp"),
+    ("bp_data", "bp"),
+    ("csbp", "quadratic"),
+    ("csbp", "bp_data"),
+    ("fc1_csbp", "fc1_inner_flow"),
+]
+MEASURES_ON_IMAGES = {
+    "accuracy": accuracy,
+    "dead 1": lambda cell: cell["dead"][0],
+    "dead 2": lambda cell: cell["dead"][1],
+    "rate 2": lambda cell: cell["rate"][1],
+    "weights 0.2": lambda cell: cell["robustness"]["weights"][2],
+    "inputs 0.1 - none": lambda cell: np.subtract(cell["robustness"]["inputs"][0], accuracy(cell)),
+}
+
+
+@pytest.mark.parametrize("measure", MEASURES_ON_IMAGES)
+@pytest.mark.parametrize(("first", "second"), PAIRS_ON_IMAGES)
+def test_contrasts_on_images_are_those_of_scipy(found, study, first, second, measure):
+    (row,) = secondary(found, experiment="4", first=first, second=second, measure=measure)
+    sides = [on_images(study, arm, MEASURES_ON_IMAGES[measure]) for arm in (first, second)]
+    means = 100 * np.subtract(*sides).reshape(8, -1).mean(1)
+    interval = stats.ttest_1samp(means, 0).confidence_interval(0.95)
+    assert (row["low"], row["high"]) == pytest.approx(tuple(interval), abs=1e-6)
+    assert (row["task"], row["verdict"], row["below_floor"]) == ("fashion_mnist", None, None)
+
+
+def test_the_primary_contrast_on_images_is_corrected_for_nothing(images):
+    means = np.array([4.0, 9.0, 2.0, 16.0, -3.0, 8.0, 13.0, 1.0]) / 10
+    p = stats.ttest_1samp(means, 0).pvalue
+    assert 0.05 / 2 < p < 0.05
+    for split, mean in enumerate(means, start=1):
+        folder = images / "experiment_4"
+        change(folder / "bp" / f"split_{split}.json", accuracy=[0.9] * 3)
+        change(folder / "csbp" / f"split_{split}.json", accuracy=[0.9 + mean / 100] * 3)
+    found, _ = run(images)
+    row = primary(found, "4", "fashion_mnist")
+    assert row["p_difference"] == pytest.approx(p, abs=1e-6)
+    assert row["verdict"] == "helps"
+
+
+def test_an_arm_without_one_of_its_splits_has_no_contrasts(images):
+    (images / "experiment_4" / "csbp" / "split_5.json").unlink()
+    found, page = run(images)
+    assert "experiment_4/csbp/split_5" in found["missing"]
+    assert "* experiment_4/csbp: split_5\n" in page
+    assert found["primary"] == []
+    assert {row["first"] for row in found["secondary"]} == {"quadratic", "bp_data", "fc1_csbp"}
+    assert "csbp" not in {arm["arm"] for arm in found["arms_on_images"]}
+
+
+def test_the_page_shows_all_contrasts_on_images_of_the_json(written):
+    found, page = written
+    on_page = tables(page)
+    here = {
+        line["contrast"]: line
+        for line in on_page["Experiment 4: a real data set and the authors' recipe"]
+    }
+    noisy = {line["noise"]: line for line in on_page["fashion_mnist"]}
+    columns = {"dead 1": "dead, first layer", "dead 2": "dead, second layer"}
+    columns |= {"rate 1": "spikes, first layer", "rate 2": "spikes, second layer"}
+    columns |= {"accuracy": "accuracy"}
+    rows = secondary(found, experiment="4")
+    assert len(rows) == len(PAIRS_ON_IMAGES) * (5 + 2 * 6)
+    for row in rows:
+        sides = f"{row['first']} - {row['second']}"
+        measure = row["measure"]
+        if measure in columns:
+            is_activity = measure != "accuracy"
+            assert here[sides][columns[measure]] == shown(row, 1 if is_activity else 2)
+        else:
+            assert noisy[measure][sides] == shown(row, 2)
+
+
+def test_z_over_critical_z_of_fc1_is_that_of_the_strength_in_the_first_and_last_epoch(found, study):
+    """z falls from 15 geometrically, and would be .15 after 15 epochs."""
+    arms = {arm["arm"]: arm for arm in found["arms_on_images"]}
+    start, end = (
+        on_images(study, "csbp", lambda cell, name=name: cell[name]["critical_z"])
+        for name in ("fc1_start", "fc1_end")
+    )
+    csbp = arms["csbp"]
+    assert csbp["critical_z_start"] == pytest.approx(start.mean())
+    assert csbp["over_critical_start"] == pytest.approx(np.mean(15 / start))
+    assert csbp["over_critical_end"] == pytest.approx(np.mean(15 * 0.01 ** (14 / 15) / end))
+    shares = on_images(study, "csbp", lambda cell: cell["gradient_share"][-1])
+    assert csbp["gradient_share_end"] == pytest.approx(100 * shares.mean())
+    for name in ("bp", "quadratic", "bp_data"):
+        assert arms[name]["over_critical_start"] is None
+        assert arms[name]["gradient_share_end"] is None
+
+
+def test_the_arms_on_fc1_alone_start_at_its_critical_z_and_end_where_csbp_does(found, study):
+    """Theirs is that of their own I0, .525, and cells record that of .65."""
+    arm = {arm["arm"]: arm for arm in found["arms_on_images"]}["fc1_inner_flow"]
+    recorded, end = (
+        on_images(study, "fc1_inner_flow", lambda cell, name=name: cell[name]["critical_z"])
+        for name in ("fc1_start", "fc1_end")
+    )
+    curvature = {I0: I0 * (1 - I0) for I0 in (0.525, 0.65)}
+    times = curvature[0.65] / curvature[0.525]
+    start = times * recorded
+    assert arm["critical_z_start"] == pytest.approx(start.mean())
+    assert arm["over_critical_start"] == 1
+    last = start * (0.15 / start) ** (14 / 15)
+    assert arm["over_critical_end"] == pytest.approx(np.mean(last / (times * end)))
+
+
+def test_critical_z_goes_from_one_target_to_another_as_the_library_has_it():
+    published, inner = (
+        critical_z(7.0, 0.1, 0.9, I0, 10.0, "mean", 640, weight_decay=5e-4) for I0 in (0.65, 0.525)
+    )
+    assert pytest.approx(inner / published) == TIMES_FOR_INNER
+
+
+def test_the_page_shows_what_the_arms_on_images_came_to(written):
+    found, page = written
+    lines = tables(page)["The arms, and z / z_c of fc1"]
+    assert [line["arm"] for line in lines] == [
+        f"{arm} (0.25, 0.5)" if arm == "bp_data" else arm for arm in ARMS_ON_IMAGES
+    ]
+    digits = {"accuracy": 2, "critical_z_start": 2, "critical_z_end": 2}
+    digits |= {"over_critical_start": 3, "over_critical_end": 3}
+    digits |= {"gradient_share_start": 1, "gradient_share_end": 1}
+    for line, arm in zip(lines, found["arms_on_images"], strict=True):
+        expected = [
+            "" if arm[name] is None else f"{arm[name]:.{places}f}"
+            for name, places in digits.items()
+        ]
+        assert list(line.values())[1:] == expected
+
+
+def test_a_critical_z_that_is_not_finite_is_said_to_be_so(images):
+    change(images / "experiment_4" / "bp" / "split_2.json", fc1_end={"critical_z": [None, 1, 2]})
+    found, page = run(images)
+    assert found["arms_on_images"][0]["critical_z_end"] is None
+    assert tables(page)["The arms, and z / z_c of fc1"][0]["z_c at the end"] == "not finite"
+
+
+@pytest.mark.parametrize(
+    ("entries", "wrong"),
+    [
+        ({"images": 60_000, "channels": [64, 128]}, "images, channels"),
+        ({"arm": "csbp"}, "arm"),
+        ({"seeds": [1006], "splits": [3]}, "seeds, splits"),
+    ],
+)
+def test_another_cell_on_images_is_refused_in_one_line(images, capsys, entries, wrong):
+    file = images / "experiment_4" / "quadratic" / "split_3.json"
+    change(file, **entries)
+    must = f"cell = {file}: must be of the final networks of quadratic, and differs in {wrong}"
+    assert refusal(images, capsys) == f"study.second_results: {must}\n"
+
+
+def test_networks_that_start_from_the_images_in_different_ways_are_refused(images, capsys):
+    change(images / "experiment_4" / "bp_data" / "split_8.json", start_from_data=[0.0, 1.0])
+    said = refusal(images, capsys)
+    assert said.startswith(f"study.second_results: start_from_data in {images}: must be the same")
+    assert said.count("\n") == 1
+
+
+# What stands beside the primary contrasts of experiment 1
+
+
+@pytest.mark.parametrize("annealing", ANNEALINGS)
+@pytest.mark.parametrize("ratio", [1.0, 2.0, 4.0])
+def test_epochs_above_critical_z_are_those_of_the_training(annealing, ratio):
+    limits = [3.0, 700.0, 0.02]
+    z_tuned = 5.0  # the last one's z is below its end, and stays
+    falls, trains, holds = ANNEALINGS[annealing]
+    z_start = [ratio * limit for limit in limits]
+    training = Overshoot(
+        TASKS["xor"],
+        "csbp",
+        [20_000] * 3,
+        [1, 2, 3],
+        lr=0.1,
+        z=z_start,
+        z_end=z_tuned / 100,
+        I0=0.525,
+        annealing=20 * falls,
+        epochs=20 * trains,
+        holds=20 * holds,
+    )
+    expected = np.zeros(3)
+    for epoch in range(20 * trains):
+        expected += training.z_at(epoch * training.steps).numpy() >= limits
+    cell = {"task": "xor", "annealing": annealing, "ratio": ratio, "z_start": z_start}
+    found = epochs_above_critical(cell | {"z_tuned": z_tuned})
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_the_page_shows_how_long_z_was_above_critical_z(written):
+    found, page = written
+    lines = {
+        line["rest and annealing"]: line
+        for line in tables(page)["Experiment 1: epochs with z at z_c or above"]
+    }
+    assert len(found["above_critical"]) == 3 * (2 * 4 + 1) * 3  # tasks, conditions, ratios
+    for place in found["above_critical"]:
+        entry = lines[f"{place['rest']}, {place['annealing']}"][
+            f"{place['task']}, {place['ratio']:g}"
+        ]
+        numbers = dict.fromkeys([place["fewest"], place["most"]])
+        assert entry == " to ".join(str(number) for number in numbers)
+    assert {place["fewest"] < place["most"] for place in found["above_critical"]} == {True, False}
+
+
+def test_rules_have_the_means_of_their_networks(found, study):
+    assert [(rule["task"], rule["rule"]) for rule in found["rules"]] == [
+        (task, rule) for task in ("digits_1", "randman_1", "xor") for rule in RULES
+    ]
+    for rule in found["rules"]:
+        trained = read(study, "1", rule["task"], "inside_20-20_2.0", rule["rule"])
+        for measure in ("accuracy", "rate", "zero_surrogate", "dead"):
+            assert rule[measure] == pytest.approx(100 * np.mean(trained[measure]))
+        assert rule["curve"] == pytest.approx(100 * np.array(trained["curve"]))
+
+
+def test_the_page_shows_the_rules_of_the_json(written):
+    """A made curve has 40 validations, two in a twentieth of the epochs."""
+    found, page = written
+    on_page = tables(page)
+    for rule in found["rules"]:
+        lines = {line["rule"]: line for line in on_page[rule["task"]]}
+        accuracies = [rule["curve"][place] for place in (1, 9, 19, 39)] + [rule["accuracy"]]
+        others = [rule["rate"], rule["zero_surrogate"], rule["dead"]]
+        expected = [f"{value:.{places(rule['task'])}f}" for value in accuracies]
+        expected += [f"{value:.1f}" for value in others]
+        assert list(lines[rule["rule"]].values())[1:] == expected
