@@ -7,8 +7,11 @@ import math
 import os
 import shutil
 import signal
+import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
@@ -355,3 +358,52 @@ def storages_kept(run):
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         run()
     return {address: storage.nbytes() for address, storage in kept.items()}
+
+
+# SpikingJelly's data sets
+
+
+class FolderOfClasses:
+    """torchvision's DatasetFolder, as far as SpikingJelly's data sets use it."""
+
+    def __init__(self, root, loader, extensions, transform=None, target_transform=None):
+        self.loader = loader
+        self.transform = transform
+        self.classes = sorted(folder.name for folder in Path(root).iterdir())
+        self.samples = [
+            (str(path), label)
+            for label, name in enumerate(self.classes)
+            for path in sorted((Path(root) / name).iterdir())
+            if path.suffix in extensions
+        ]
+        self.targets = [label for _, label in self.samples]
+
+    def __len__(self):
+        return len(self.samples)
+
+    def __getitem__(self, row):
+        path, label = self.samples[row]
+        return self.transform(self.loader(path)), label
+
+
+def stand_in_for_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let SpikingJelly's data sets be imported without torchvision and torchaudio."""
+    names = ("torchvision", "torchvision.datasets", "torchvision.datasets.utils", "torchaudio")
+    modules = {name: ModuleType(name) for name in names}
+    modules["torchvision"].transforms = None
+    modules["torchvision.datasets"].DatasetFolder = FolderOfClasses
+    for name in ("check_integrity", "download_url", "extract_archive", "verify_str_arg"):
+        setattr(modules["torchvision.datasets.utils"], name, None)
+    forget_data_sets(monkeypatch)
+    for name, module in modules.items():
+        monkeypatch.setitem(sys.modules, name, module)
+
+
+def forget_data_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let SpikingJelly's data sets be imported anew."""
+    import spikingjelly
+
+    for name in list(sys.modules):
+        if name.startswith("spikingjelly.datasets"):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delattr(spikingjelly, "datasets", raising=False)
