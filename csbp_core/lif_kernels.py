@@ -192,7 +192,6 @@ def differentiable_backward_kernel(
     """
     d_x = []
     d_r = torch.zeros_like(v_seq[0]) if g_v is None else g_v
-    source = d_r
     for t in reversed(range(len(v_seq))):
         u = v_seq[t] - v_threshold
         reset = triangle(u, gamma)
@@ -207,7 +206,6 @@ def differentiable_backward_kernel(
             d_v = d_v + g_v_seq[t]
         d_x.append(d_v)
         d_r = d_v * decay
-        source = d_v
     return torch.stack(d_x[::-1])
 
 
