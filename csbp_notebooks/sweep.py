@@ -139,6 +139,12 @@ def forget_failures(sweep: Sweep, code: str) -> None:
             path.unlink()
 
 
+def forget(sweep: Sweep, code: str) -> None:
+    """Let all points be run again."""
+    for point in sweep.points:
+        outcome_file(sweep, point, code).unlink(missing_ok=True)
+
+
 def failure(sweep: Sweep, point: Point, outcome: str | None) -> str:
     """What is said of a point that was begun and has not been done, in one line."""
     if outcome is None:
@@ -221,6 +227,9 @@ def command(file: Path, jobs: int | None, profile: Path | None) -> None:
     with alone(sweep) as lock:
         forget_failures(sweep, code)
         run_points(sweep, code, options, lock)
+        if code_digest(sweep.notebook) != code:  # and nobody knows which points had which
+            forget(sweep, code)
+            raise ValueError("the code was changed while the sweep ran: run it again")
         all_done = gather(sweep, code)
     sys.exit(0 if all_done else 1)
 

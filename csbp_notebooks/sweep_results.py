@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
@@ -138,23 +139,33 @@ def write_results(sweep: Sweep, rows: Sequence[Row]) -> list[Path]:
     setup(sweep.folder)
     plt.switch_backend("agg")
     fig = draw(sweep.figure, rows)
-    fig.suptitle(f"{sweep.notebook}, {_what_a_point_is(sweep)}", fontsize=10)
+    fig.suptitle(f"{sweep.notebook}, {what_a_point_is(sweep.figure, rows)}", fontsize=10)
     save_figure(fig, sweep.folder / sweep.name)
     plt.close(fig)
     record(
         sweep.folder / sweep.name,
         notebook=sweep.notebook,
         parameters={**sweep.fixed, **sweep.varied},
-        results={name: medians(sweep.figure, rows, name) for name in sweep.figure.values},
+        results=_shown(sweep.figure, rows),
     )
     return [path, *(path.with_suffix(suffix) for suffix in (".png", ".svg", ".json"))]
 
 
-def _what_a_point_is(sweep: Sweep) -> str:
-    """What the figure shows of the seeds, and what grey is."""
-    seeds = len(sweep.varied.get("seed", []))
-    runs = f"median of {seeds} seeds" if seeds > 1 else "one run a point"
-    return f"{runs}; grey: no number"
+def what_a_point_is(figure: Figure, rows: Sequence[Row]) -> str:
+    """How many runs a place of the figure shows, how many are done, and what grey is."""
+    runs = Counter(_place(figure, row) for row in rows)
+    most = max(runs.values())
+    shown = f"median of up to {most} runs" if most > 1 else "one run a point"
+    done = sum(row.results is not None for row in rows)
+    return f"{shown}, {done} of {len(rows)} done; grey: no number"
+
+
+def _shown(figure: Figure, rows: Sequence[Row]) -> dict[str, Any]:
+    """The numbers of the figure: its axes in rising order, and by result the medians over them."""
+    axes = {
+        name: sorted({row.varied[name] for row in rows}) for name in (figure.x, figure.y) if name
+    }
+    return {"axes": axes, **{name: medians(figure, rows, name) for name in figure.values}}
 
 
 def medians(figure: Figure, rows: Iterable[Row], name: str) -> list[list[float | None]]:

@@ -159,7 +159,7 @@ class Findings(NamedTuple):
         rules: what the rules of experiment 1 came to where its primary contrast is.
         arms_on_images: what the arms of experiment 4 came to.
         integrated: of experiment 3, by path of its cells: the sub-steps that were enough; None
-            where 16 were not.
+            where none was.
         missing: the paths of cells that are not there.
         protocols: by the SHA-256 of the protocol, the paths of the cells that were made under it.
         commits: likewise by the commit of the code, as far as cells record it.

@@ -80,7 +80,7 @@ def run_substeps(
     Returns the setting, with the strength that is trained for z, `times`, `seeds` and `splits`;
     `substeps`, by the number of sub-steps as text what `study.outcome` gives, 1 being csbp on the
     membrane; and `integrated`, the number that was enough, since twice as many changed nothing. It
-    is None where 16 still changed something: that strength cannot be integrated.
+    is None where neither of 1, 2, 4 and 8 was: that strength cannot be integrated.
 
     Raises ValueError, one line, for an unknown name or a number out of range.
     """

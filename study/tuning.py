@@ -25,7 +25,7 @@ from .protocol import MARGINS, digest
 from .tasks import TASKS, Task
 from .train import SCHEDULES, Training
 
-FIRST_SEED = 10_000  # final seeds begin at 0
+FIRST_SEED = 10_000  # final seeds begin at 1,000
 SPLITS = (9, 10, 11, 12)  # final splits are 1 to 8
 NETWORKS = 16  # per candidate, four on each split
 NETWORKS_TO_SOLVE = 64  # likewise, where a network counts as 0 or 1

@@ -128,6 +128,38 @@ def test_only_what_is_not_finished_is_run_and_a_failure_stops_nothing(project, m
     assert calls() == ["2 0.25", "2 0.5", "3 0.25", "3 0.5"]
 
 
+def test_code_that_is_changed_while_a_sweep_runs_is_refused_and_all_is_run_again(
+    project, monkeypatch, capsys
+):
+    write_sweep(z=[2], beta=[0.5])
+    run_points = sweep.run_points
+
+    def and_change(*arguments):
+        run_points(*arguments)
+        write_notebook(project, "x = 2")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sweep, "run_points", and_change)
+        assert make_sweep(monkeypatch) == 2
+    line = "sweep: the code was changed while the sweep ran: run it again\n"
+    assert capsys.readouterr().err == line
+    assert not Path("runs/sweeps/try/try.csv").exists()
+    calls()
+    write_notebook(project, "x = 1")  # and back
+    assert make_sweep(monkeypatch) == 0
+    assert calls() == ["2 0.5"]
+
+
+def test_results_that_other_code_left_in_a_points_folder_are_gone(project, monkeypatch):
+    write_sweep(z=[2], beta=[0.5])
+    assert make_sweep(monkeypatch) == 0
+    (one,) = Path("runs/sweeps/try").glob("*/one.json")
+    one.rename(one.with_name("another.json"))
+    write_notebook(project, "x = 2")
+    assert make_sweep(monkeypatch) == 0
+    assert table() == sums([2], [0.5])
+
+
 def test_after_a_kill_no_finished_point_is_run_again(project, monkeypatch):
     z = list(range(8))
     write_sweep(z=z, beta=[0.5])

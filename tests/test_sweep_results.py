@@ -17,6 +17,7 @@ from csbp_notebooks.sweep_results import (
     medians,
     results_in,
     table,
+    what_a_point_is,
     write_results,
 )
 
@@ -118,6 +119,16 @@ def test_a_grid_of_one_parameter_is_a_curve():
     assert line.get_ydata().tolist() == medians(FIGURE, rows, "w.last")[0]
 
 
+def test_the_title_says_how_many_runs_a_place_shows_and_how_many_are_done():
+    rows = rows_of()
+    done = sum(row.results is not None for row in rows)
+    shown = f"median of up to {len(SEEDS)} runs, {done} of {len(rows)} done; grey: no number"
+    assert what_a_point_is(FIGURE, rows) == shown
+    over_seeds = Figure("z", "seed", ["end"], [])
+    one_beta = [row for row in rows if row.varied["beta"] == BETA[0]]
+    assert what_a_point_is(over_seeds, one_beta).startswith("one run a point, ")
+
+
 def test_edges_in_the_logarithm_are_geometric_means():
     lines = edges([1, 4, 100], log=True)
     np.testing.assert_allclose(lines, [0.5, 2, 20, 500])
@@ -144,4 +155,5 @@ def test_files_are_whole_and_repeat_byte_for_byte(tmp_path, monkeypatch):
         picture.verify()
     numbers = json.loads(contents[3])
     assert numbers["results"]["end"] == medians(FIGURE, rows, "end")
+    assert numbers["results"]["axes"] == {"z": sorted(Z), "beta": sorted(BETA)}
     assert numbers["provenance"]["parameters"] == {"epochs": "9", **varied}
