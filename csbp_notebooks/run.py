@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -11,7 +10,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import click
 import nbformat
@@ -19,12 +18,13 @@ from papermill.translators import PythonTranslator
 from tqdm import tqdm
 
 from .collection import choose, refuse_stray
+from .command_line import run_command
 from .files import NOTEBOOKS, ROOT, replace_file, replace_files, writable_folder
 from .kernel import execute, refuse_shadows
 from .owners import claims, refuse_files_of_others
 from .parameters import check_text, parse_parameters
-from .stopping import Stopped, end_children, stoppable, undisturbed
-from .streams import prepare_streams, say
+from .stopping import Stopped, end_children, undisturbed
+from .streams import say
 
 UNTOUCHED = "{}; no figure of an unfinished notebook was touched"
 
@@ -316,28 +316,7 @@ def options_of(given: tuple[tuple[str, str], ...], output: str | None, store: bo
 
 def main() -> None:
     """Run the command; bad input is one line on stderr and exit code 2."""
-    prepare_streams()
-    with stoppable():
-        try:
-            sys.exit(command(standalone_mode=False))
-        except Stopped as stop:
-            end_children()
-            how = "interrupted" if stop.code == 128 + signal.SIGINT else "stopped"
-            _stop(stop.code, UNTOUCHED.format(how))
-        except ValueError as error:
-            _stop(2, str(error))
-        except OSError as error:  # a full disk
-            _stop(1, str(error))
-        except click.ClickException as error:
-            _stop(2, error.format_message())
-        except click.Abort:  # Ctrl-C that was not heard here
-            _stop(130, UNTOUCHED.format("interrupted"))
-
-
-def _stop(exit_code: int, line: str) -> NoReturn:
-    """Say one line on stderr and exit."""
-    say(f"csbp-run: {line}", sys.stderr)
-    sys.exit(exit_code)
+    run_command(command, "csbp-run", UNTOUCHED)
 
 
 if __name__ == "__main__":

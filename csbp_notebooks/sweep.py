@@ -4,22 +4,21 @@ import contextlib
 import json
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, NoReturn
+from typing import IO
 
 import click
 from tqdm import tqdm
 
+from .command_line import run_command
 from .files import ROOT, replace_file, writable_folder
 from .kernel import refuse_shadows
-from .stopping import Stopped, end_children, stoppable
-from .streams import prepare_streams, say
+from .streams import say
 from .sweep_plan import Point, Sweep, code_digest, read_sweep
 
 if sys.platform != "win32":
@@ -38,6 +37,7 @@ SNAKEMAKE = [
     "--rerun-incomplete",
     "--keep-incomplete",  # else one point that is killed takes away what others of its job did
 ]
+GOES_ON = "{}; the same command goes on from there"
 PATIENCE = 0.5  # seconds between two looks at what is done
 LOCK_PATIENCE = 5  # seconds until what was killed a moment ago must be gone
 
@@ -214,6 +214,8 @@ def check_profile(folder: Path) -> None:
 )
 def command(file: Path, jobs: int | None, profile: Path | None) -> None:
     """Run the sweep of a YAML FILE; goes on where it was stopped."""
+    if find_spec("snakemake") is None:
+        raise ValueError('not installed: snakemake; try pip install "csbp-notebooks[sweeps]"')
     refuse_shadows()
     sweep = read_sweep(file)
     if jobs and profile:
@@ -236,28 +238,7 @@ def command(file: Path, jobs: int | None, profile: Path | None) -> None:
 
 def main() -> None:
     """Run the command; bad input is one line on stderr and exit code 2."""
-    prepare_streams()
-    if find_spec("snakemake") is None:
-        _stop(2, 'not installed: snakemake; try pip install "csbp-notebooks[sweeps]"')
-    with stoppable():
-        try:
-            sys.exit(command(standalone_mode=False))
-        except Stopped as stop:
-            end_children()
-            how = "interrupted" if stop.code == 128 + signal.SIGINT else "stopped"
-            _stop(stop.code, f"{how}; the same command goes on from there")
-        except ValueError as error:
-            _stop(2, str(error))
-        except OSError as error:  # a full disk
-            _stop(1, str(error))
-        except click.ClickException as error:
-            _stop(2, error.format_message())
-
-
-def _stop(exit_code: int, line: str) -> NoReturn:
-    """Say one line on stderr and exit."""
-    say(f"sweep: {line}", sys.stderr)
-    sys.exit(exit_code)
+    run_command(command, "sweep", GOES_ON)
 
 
 if __name__ == "__main__":

@@ -45,7 +45,8 @@ from tqdm import tqdm
 from csbp_core import LIF, ChaoticLoss
 from csbp_core.checks import check, check_choice, check_flag
 from csbp_notebooks.files import replace_file, writable_folder
-from study.image_network import STEPS as STILL_STEPS, ImageNetwork, TemporalBatchNorm
+from study.authors import CLAMP
+from study.image_network import DECAY, STEPS as STILL_STEPS, ImageNetwork, TemporalBatchNorm
 
 # Settings
 
@@ -138,7 +139,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "cifar10_dvs": {},
     # The authors' factor of z per epoch; of their network and the rest nothing is known.
     "dvs128_gesture": {"z_end": 15.0 * 0.9502**200, "flip": False},  # some gestures mirror others
-    # The network and the recipe of the study's experiment 4, but for the cosine, there by update.
+    # The network of the study's experiment 4, on all images; the cosine falls by epoch, there by
+    # update.
     "fashion_mnist": {
         "z_end": 0.15,
         "epochs": 10,
@@ -211,7 +213,6 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
 # Networks
 
 
-DECAY = 0.25  # the leak factor of the authors' neurons
 POOLING = 16  # how many pixels of a frame, in each direction, make one behind the pools
 POOLED = (1, 3, 4, 6)  # the convolutions that a pool follows
 
@@ -301,7 +302,7 @@ def new_chaos(settings: Settings, net: nn.Module, updates: int) -> ChaoticLoss |
     if settings.anneal == "update":
         steps *= updates
     beta = (settings.z_end / settings.z) ** (1 / steps)
-    chaos = ChaoticLoss(z=settings.z, beta=beta, clamp=(-10.0, 9.9))
+    chaos = ChaoticLoss(z=settings.z, beta=beta, clamp=CLAMP)
     chaos.attach(net, "lif1", read="membrane")  # after the reset of the last step
     chaos.attach(net, "fc1", read="output")  # at every step
     return chaos
@@ -466,7 +467,9 @@ def new_training(settings: Settings, data: train_data.Data, world: World) -> Tra
     """A training before its first update."""
     net = new_network(settings, data.classes).to(world.device)
     chaos = new_chaos(settings, net, updates=len(data.train) // settings.batch)
-    torch.manual_seed(settings.seed + 1 + world.rank)  # each process drops out others
+    # Each process drops out others, and so does another seed on any process.
+    (own_seed,) = np.random.SeedSequence([settings.seed, world.rank]).generate_state(1)
+    torch.manual_seed(int(own_seed))
     model: nn.Module = net
     if world.processes > 1:
         model = DistributedDataParallel(net)
@@ -618,7 +621,7 @@ class Curves:
         self.writer = None
         if world.rank == 0:
             done = place.epoch * updates + place.update
-            self.writer = SummaryWriter(settings.out, purge_step=done + 1 if done > 0 else None)
+            self.writer = SummaryWriter(settings.out, purge_step=done + 1)
 
     def after_update(self, training: Training, losses: Tensor, place: Place) -> None:
         """A point of each curve."""
@@ -717,6 +720,12 @@ def test(
     print(f"test accuracy {tested:.1%}; all results are in {file}")
 
 
+def what_is_left(settings: Settings) -> str:
+    """From where a training that has ended early can go on."""
+    file = checkpoint_file(settings)
+    return f"--resume goes on from {file}" if file.exists() else "there is no checkpoint yet"
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train by a command line, that of this process if None."""
     try:
@@ -732,9 +741,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         train(training, data, place, settings, world)
         test(training, data, place, settings, world)
     except OSError as error:  # a full disk
-        sys.exit(f"train.py: {error}; --resume goes on from the last checkpoint in {settings.out}")
+        sys.exit(f"train.py: {error}; {what_is_left(settings)}")
     except KeyboardInterrupt:
-        sys.exit(f"train.py: stopped; with --resume it goes on from {checkpoint_file(settings)}")
+        sys.exit(f"train.py: stopped; {what_is_left(settings)}")
     if world.processes > 1:
         dist.destroy_process_group()
 

@@ -58,6 +58,7 @@ PAIRS_OF_RULES = (
     ("inner flow", "bp"),  # what a pull of that strength does without overshoot
 )
 HALVED = ", steps halved"  # after the name of a rule
+DIRTY = ", changed"  # after a commit, where files were not as in it
 BEST_BP = "best bp"  # of experiment 2, beside BP at the rate of csbp
 
 IMAGES = "fashion_mnist"  # the task of experiment 4
@@ -217,10 +218,12 @@ def findings(cells: Cells, choices: Cells) -> Findings:
 
 
 def by_provenance(cells: Cells, name: str) -> dict[str, list[str]]:
-    """The paths of the cells by an entry of their provenance."""
+    """The paths of the cells by an entry of their provenance; apart where its code was changed."""
     paths: dict[str, list[str]] = {}
     for path, cell in cells.items():
         entry = cell["provenance"].get(name, "not recorded")
+        if name == "commit" and cell["provenance"].get("dirty"):
+            entry += DIRTY
         paths.setdefault(entry, []).append(path)
     return paths
 

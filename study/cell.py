@@ -210,12 +210,9 @@ def plain(numbers: np.ndarray | Tensor) -> Any:
 
 def command_line() -> argparse.ArgumentParser:
     """The arguments of `main`."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command.parser(__doc__)
     parser.add_argument("task", choices=TASKS)
     parser.add_argument("arm", choices=ARMS)
-    parser.add_argument("--out", type=Path, required=True, help="the JSON to write")
     for arm in needed_arms():
         parser.add_argument(f"--{arm}", type=Path, help=f"JSON of the {arm} cell")
     for size in ("seeds", "epochs", "tuning"):

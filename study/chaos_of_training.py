@@ -410,13 +410,10 @@ def _growth_along(eigenvalues: np.ndarray, descent: Descent) -> np.ndarray:
 
 def command_line() -> argparse.ArgumentParser:
     """The arguments of `main`."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command.parser(__doc__)
     parser.add_argument("task", choices=TASKS)
     parser.add_argument("arm", choices=ARMS)
     parser.add_argument("--tuned", type=Path, required=True, help="what study.tuning wrote for it")
-    parser.add_argument("--out", type=Path, required=True, help="the JSON to write")
     return parser
 
 

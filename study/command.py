@@ -19,6 +19,20 @@ from csbp_notebooks.provenance import commit, machine, versions
 CODE = ["csbp_core", "csbp_notebooks", "study/*.py"]
 
 
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser of a command line that has `--out`; the description is shown as it is written."""
+    made = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_out(made)
+    return made
+
+
+def add_out(parser: argparse.ArgumentParser) -> None:
+    """Let a command line, or one of its parts, say where the record is written."""
+    parser.add_argument("--out", type=Path, required=True, help="the JSON to write")
+
+
 def run(
     name: str,
     parser: argparse.ArgumentParser,
@@ -79,16 +93,17 @@ def check_out(path: Path) -> None:
         raise ValueError(f"--out = {path}: must be in a folder that can be written") from None
 
 
-def read_cell(name: str, path: Path) -> dict[str, Any]:
+def read_cell(name: str, path: Path, writer: str = "study.cell") -> dict[str, Any]:
     """A cell that was written before.
 
     Args:
         name: what the path was given as, for the message.
         path: the JSON that a command wrote.
+        writer: that command, for the message.
 
     Raises ValueError, one line, if there is no such file or it holds no cell.
     """
-    must = f"{name} = {path}: must be the JSON of a cell, as study.cell writes it"
+    must = f"{name} = {path}: must be the JSON of a cell, as {writer} writes it"
     try:
         cell = json.loads(path.read_text())
     except OSError as error:

@@ -192,16 +192,13 @@ def _trained(run: Overshoot) -> dict[str, Any]:
 
 def command_line() -> argparse.ArgumentParser:
     """The arguments of `main`."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command.parser(__doc__)
     parser.add_argument("task", choices=TASK_NAMES)
     parser.add_argument("--rest", choices=RESTS, required=True, help="where h* lies")
     parser.add_argument("--annealing", choices=ANNEALINGS, required=True, help="falls/trains")
     parser.add_argument("--ratio", type=float, required=True, help="z0 / z_c")
     parser.add_argument("--csbp", type=Path, required=True, help="what study.tuning wrote for csbp")
     parser.add_argument("--substeps", type=int, default=1, help="of the flow, times what is needed")
-    parser.add_argument("--out", type=Path, required=True, help="the JSON to write")
     return parser
 
 

@@ -116,15 +116,12 @@ def run_cell(name: str, setting: Setting, networks: Networks | None = None) -> d
 
 def command_line() -> argparse.ArgumentParser:
     """The arguments of `main`."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command.parser(__doc__)
     parser.add_argument("task", choices=TASKS)
     parser.add_argument("arm", choices=ARMS)
     parser.add_argument(
         "--tuned", type=Path, required=True, help="what study.tuning wrote for the arm, or for csbp"
     )
-    parser.add_argument("--out", type=Path, required=True, help="the JSON to write")
     return parser
 
 

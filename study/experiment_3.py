@@ -160,9 +160,7 @@ def _is_nothing(differences: np.ndarray, splits: Sequence[int], margin: float) -
 
 def command_line() -> argparse.ArgumentParser:
     """The arguments of `main`."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command.parser(__doc__)
     parser.add_argument("task", choices=TASKS)
     parser.add_argument("cell", choices=TUNED_ARM)
     parser.add_argument("--times", type=int, choices=TIMES, help="the tuned z; of substeps alone")
@@ -172,7 +170,6 @@ def command_line() -> argparse.ArgumentParser:
         required=True,
         help="what study.tuning wrote for quadratic_membrane; for substeps, for membrane",
     )
-    parser.add_argument("--out", type=Path, required=True, help="the JSON to write")
     return parser
 
 

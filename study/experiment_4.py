@@ -308,7 +308,7 @@ def choose_start(
 
 def read_start(path: Path) -> tuple[float, float]:
     """(mean, spread) of the start that was chosen; ValueError, one line, for any other file."""
-    start = read_cell("--start", path)
+    start = read_cell("--start", path, writer="study.experiment_4 start")
     if "start_from_data" not in start or "choices" not in start:
         raise ValueError(f"--start = {path}: must be what study.experiment_4 start wrote")
     mean, spread = start["start_from_data"]
@@ -342,7 +342,7 @@ def command_line() -> argparse.ArgumentParser:
 
     for what in (start, cell):
         what.add_argument("--data", type=Path, required=True, help="folder of Fashion-MNIST")
-        what.add_argument("--out", type=Path, required=True, help="the JSON to write")
+        command.add_out(what)
     return parser
 
 

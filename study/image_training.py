@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from csbp_core import ChaoticLoss, chaotic_loss, critical_z, largest_eigenvalue
 
 from .arms import I0, SCALE, parabola
+from .authors import CLAMP
 from .fashion_mnist import Images, Split
 from .flow import flow, gradient, with_ones
 from .image_measurements import accuracy
@@ -28,7 +29,6 @@ BATCH = 100
 INNER_I0 = 0.525  # h* = 1, of the pair of arms on fc1 alone
 Z = 15.0  # the authors' strength at the start
 Z_END = Z / 100  # where it arrives, whatever it starts from
-CLAMP = (-10.0, 9.9)  # outside of which the authors' h gets no gradient
 
 MEASURED = 1000  # training images from which the critical z is measured
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import itertools
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -187,11 +186,8 @@ def run_cell(name: str, networks: Networks | None = None) -> dict[str, Any]:
 
 def command_line() -> argparse.ArgumentParser:
     """The arguments of `main`."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command.parser(__doc__)
     parser.add_argument("task", choices=TASK_NAMES)
-    parser.add_argument("--out", type=Path, required=True, help="the JSON to write")
     return parser
 
 

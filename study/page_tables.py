@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from tabulate import tabulate
 
-from .all_contrasts import EVERY_MARGIN, Row, is_of_accuracy
+from .all_contrasts import BEST_BP, EVERY_MARGIN, Row, is_of_accuracy
 from .arms import BASELINE
 
 UNFINISHED = "unfinished"
@@ -111,7 +111,7 @@ def between(row: Row) -> str:
 
 def less_bp(row: Row) -> str:
     """The same in experiment 2, where bp is the best BP."""
-    second = "best bp" if row.label.second == BASELINE else row.label.second
+    second = BEST_BP if row.label.second == BASELINE else row.label.second
     return f"{row.label.first} - {second}"
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from .all_contrasts import (
     BEST_BP,
     CANNOT_BE_INTEGRATED,
+    DIRTY,
     HALVED,
     IMAGES,
     Findings,
@@ -147,7 +148,10 @@ def _cells(found: Findings) -> str:
     for text, paths in others.items():
         cells = f"{len(paths)}: {', '.join(paths)}"
         lines.append(f"Under another text of the protocol (SHA-256 {text[:12]}), {cells}.")
-    commits = [f"{commit[:12]} ({len(paths)} cells)" for commit, paths in found.commits.items()]
+    commits = [
+        f"{commit[:12]}{DIRTY if commit.endswith(DIRTY) else ''} ({len(paths)} cells)"
+        for commit, paths in found.commits.items()
+    ]
     if commits:
         lines.append(f"Commit of the code: {', '.join(commits)}.")
     return "\n\n".join(lines) + "\n"

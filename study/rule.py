@@ -1,37 +1,32 @@
-"""The rule for z: how much accuracy a first report of `csbp_core.ChaoticLoss` is worth.
+"""README's rule for z in one task: what first reports give, and what training there comes to.
 
-python -m study.rule measure digits_1 --bp bp.json --csbp csbp.json --out digits_1.json
-python -m study.rule compare digits_1.json xor.json --out rules.json
+python -m study.rule digits_1 --bp bp.json --csbp csbp.json --out digits_1.json
 
 README's rule starts z where the chaotic loss has a tenth of the gradient at h, in the layer where
-its share is largest. A share c / (c + r) has the odds c / r, which are proportional to z: one
-report gives the z for any share. Everything is made on tuning networks and tuning splits, and
-measured as tuning does; nothing here enters a verdict.
+its share is largest. Beside it are a ladder of other z, and what to do after a warning: go on,
+divide z, or begin again. Everything is made on tuning networks and tuning splits, and measured as
+tuning does; nothing here enters a verdict. `rule_comparison.py` compares rules over all tasks.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
-from torch.optim import SGD
 
-from csbp_core import ChaoticLoss
 from csbp_core.checks import check, check_choice
 
 from . import command
-from .arms import BASELINE, I0, UNUSED_STRENGTH, Candidate
+from .arms import BASELINE, UNUSED_STRENGTH, Candidate
 from .cell import plain
-from .command import read_cell
-from .networks import Net
 from .protocol import MARGINS, digest
-from .tasks import TASKS, Task, new_net
+from .reports import CALLS, DIVISOR, PROBE, Course, first_shares, follow, median, odds, z_for
+from .tasks import TASKS, Task
 from .train import Training
 from .tuning import (
     FIRST_SEED,
@@ -49,20 +44,12 @@ from .tuning import (
 )
 
 SHARES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 0.6, 0.9)  # of the first report, by the ladder of z
-README = 0.1  # the share of README's rule
+SHARE_OF_README = 0.1
 AUTHORS_Z = 15.0
-
-PROBE = 1.0  # the z at which shares are measured
-CALLS = (1, 21)  # of the loss, those of the first two reports
 
 WARNED_SHARES = (0.3, 0.6, 0.9)  # where a training is also mended after a warning
 WATCHED = 8  # networks at each z whose reports are read along the training
-DIVISOR = 3.0  # of z, after a warning
 RESTARTS = 5  # at most
-SIGNS = {  # what a warning may say, in words of `ChaoticLoss.report`
-    "share": "of this layer's gradient",
-    "arrived": "has arrived at I0",
-}
 
 
 class Setting(NamedTuple):
@@ -93,194 +80,6 @@ class Strength(NamedTuple):
     name: str
     z: float
     share: float
-
-
-# The first reports
-
-
-def odds(share: Tensor) -> Tensor:
-    """share / (1 - share), which is proportional to z."""
-    return share / (1 - share)
-
-
-def median(numbers: Tensor) -> float:
-    """The median of the numbers that are known; between two of them their mean."""
-    return float(np.nanmedian(numbers.double().numpy()))
-
-
-def z_for(share: float, shares: Tensor) -> Tensor:
-    """The z at which shares that were measured at `PROBE` become another.
-
-    Example:
-        >>> z_for(0.5, torch.tensor([0.5, 0.2])) / PROBE
-        tensor([1., 4.])
-    """
-    return PROBE * odds(torch.tensor(share)) / odds(shares)
-
-
-def first_shares(run: Training) -> Tensor:
-    """Every network's first two reports, as a user of torch and `ChaoticLoss` would get them.
-
-    Args:
-        run: which networks, their batches, learning rates, z and how it falls.
-
-    Returns the shares of the hidden layers, `[CALLS, networks, layers]`; NaN where unknown.
-    """
-    state = run.start()
-    shares = []
-    for place in range(len(run.seeds)):
-        net = new_net(run.task, run.seeds[place])
-        load(net, run, state, place)
-        shares.append(_first_shares_of(net, run, place))
-    return torch.stack(shares, dim=1)
-
-
-def load(net: Net, run: Training, state: list[Tensor], place: int) -> None:
-    """Give a network the weights of the one at a place of a state."""
-    weights = zip(net.parameters(), state[: len(run.names)], strict=True)
-    with torch.no_grad():
-        for parameter, stacked in weights:
-            parameter.copy_(stacked[place])
-
-
-def task_loss(net: Net, run: Training, place: int, n: int) -> Tensor:
-    """The task's loss of the network at a place on its batch of step n."""
-    x, y = run.batch(n)
-    return F.cross_entropy(net(net.time_first(x[place])).logits, y[place])
-
-
-def _first_shares_of(net: Net, run: Training, place: int) -> Tensor:
-    """Those of one network, `[CALLS, layers]`."""
-    shares = []
-    optimizer = SGD(net.parameters(), lr=float(run.lr[place]), momentum=run.momentum)
-    with ChaoticLoss(float(run.z[place]), float(run.beta[place])) as chaos:
-        chaos.attach(net, list(net.hidden))
-        for n in range(max(CALLS)):
-            optimizer.zero_grad()
-            loss = task_loss(net, run, place, n) + chaos()
-            loss.backward()
-            optimizer.step()
-            if n + 1 in CALLS:
-                shares.append(shares_of(chaos))
-            if (n + 1) % run.steps == 0:
-                chaos.step()  # once per epoch
-    return torch.stack(shares)
-
-
-def shares_of(chaos: ChaoticLoss) -> Tensor:
-    """What the last report says of every layer, `[layers]`; NaN where it is unknown."""
-    reported = [layer["gradient_share"] for layer in chaos.report().values()]
-    return torch.tensor([torch.nan if share is None else share for share in reported])
-
-
-# Warnings, and what to do then
-
-
-class Report(NamedTuple):
-    """A report on a network in the course of its training.
-
-    Attributes:
-        share: the largest of its layers.
-        distance: ``|mean s - I0| / |I0 - 1/2|``, the smallest of its layers: 1 at h = 0.
-        signs: keys of `SIGNS`, those that some layer's warning names.
-    """
-
-    share: float
-    distance: float
-    signs: set[str]
-
-
-class Course(NamedTuple):
-    """A training of S networks, and what its reports said.
-
-    Attributes:
-        curve: validation accuracies, `[validations, S]`.
-        shares: of each report, see `Report`, `[validations, S]`.
-        distances: likewise.
-        first: by sign the first epoch, `[S]`; NaN for never.
-    """
-
-    curve: Tensor
-    shares: Tensor
-    distances: Tensor
-    first: dict[str, Tensor]
-
-    @property
-    def warned(self) -> Tensor:
-        """The epoch of each network's first warning, `[S]`; infinite for none."""
-        epochs = torch.stack(list(self.first.values()))
-        return epochs.nan_to_num(nan=torch.inf).amin(0)
-
-
-def report_on(net: Net, run: Training, state: list[Tensor], place: int, n: int) -> Report:
-    """The report that `ChaoticLoss` gives on one network of a training.
-
-    Args:
-        net: a network of the task; it gets the weights.
-        run: the training.
-        state: weights to report on.
-        place: of the network in the state.
-        n: the step whose batch is taken, and whose z.
-    """
-    load(net, run, state, place)
-    z = run.z * run.beta ** (n // run.steps)
-    with ChaoticLoss(float(z[place])) as chaos:
-        chaos.attach(net, list(net.hidden))
-        loss = task_loss(net, run, place, n) + chaos()
-        loss.backward()
-        shares = shares_of(chaos)
-        report = chaos.report()
-    means = torch.tensor([layer["mean_s"] for layer in report.values()])
-    distances = (means - I0).abs() / (I0 - 0.5)
-    text = " ".join(layer["warning"] or "" for layer in report.values())
-    signs = {sign for sign, words in SIGNS.items() if words in text}
-    return Report(float(shares.max()), float(distances.min()), signs)
-
-
-def follow(run: Training, divides: bool = False) -> Course:
-    """Train to the end, and read a report on every network at each validation.
-
-    Args:
-        run: the training.
-        divides: whether a network's z is divided by `DIVISOR` at every warning; `run.z` is changed
-            then.
-    """
-    net = new_net(run.task, run.seeds[0])
-    state = run.start()
-    places = range(len(run.seeds))
-    curve = []
-    all_reports = []
-    for epoch in range(run.epochs):
-        last = (epoch + 1) * run.steps - 1
-        for n in range(epoch * run.steps, last + 1):
-            state = run.step(state, n)
-        if (epoch + 1) % run.task.every != 0:
-            continue
-        curve.append(run.validate(state)["accuracy"])
-        reports = [report_on(net, run, state, place, last) for place in places]
-        all_reports.append(reports)
-        if divides:
-            is_warned = torch.tensor([bool(report.signs) for report in reports])
-            run.z = run.z.where(~is_warned, run.z / DIVISOR)
-    return Course(
-        curve=torch.stack(curve),
-        shares=torch.tensor([[each.share for each in reports] for reports in all_reports]),
-        distances=torch.tensor([[each.distance for each in reports] for reports in all_reports]),
-        first={sign: first_epochs(sign, all_reports, run.task.every) for sign in SIGNS},
-    )
-
-
-def first_epochs(sign: str, reports: Sequence[Sequence[Report]], every: int) -> Tensor:
-    """The epoch of each network's first report with a sign, `[S]`; NaN for never.
-
-    Args:
-        sign: a key of `SIGNS`.
-        reports: of every validation and network.
-        every: epochs from one validation to the next.
-    """
-    is_there = torch.tensor([[sign in report.signs for report in row] for row in reports])
-    epochs = (is_there.int().argmax(0) + 1.0) * every  # of those without it the first
-    return epochs.where(is_there.any(0), torch.nan)
 
 
 # One task
@@ -356,6 +155,8 @@ def run_cell(name: str, setting: Setting, networks: int | None = None) -> dict[s
     Raises ValueError, one line, for an unknown name or a number out of range.
     """
     check_choice("name", name, TASKS)
+    # A first report is of a training at a constant rate.
+    check_choice("schedule", setting.conditions.schedule, ("constant",))
     for number in ("bp_lr", "csbp_lr", "z_tuned"):
         check(number, getattr(setting, number), "(0, inf)")
     task = TASKS[name]
@@ -410,7 +211,7 @@ def rule_of(shares: Tensor) -> list[dict[str, Any]]:
     """The z of README's rule by each of the first reports, `[CALLS, networks, layers]`."""
     found = []
     for call, largest in zip(CALLS, shares.amax(2), strict=True):
-        z = z_for(README, largest)
+        z = z_for(SHARE_OF_README, largest)
         found.append(
             {
                 "call": call,
@@ -424,7 +225,9 @@ def rule_of(shares: Tensor) -> list[dict[str, Any]]:
 
 def shares_at(subject: Subject, strengths: Sequence[Strength]) -> list[dict[str, Any]]:
     """The shares of all layers, as they are measured at the z of interest."""
-    of_interest = [each for each in strengths if each.name != "share" or each.share == README]
+    of_interest = [
+        each for each in strengths if each.name != "share" or each.share == SHARE_OF_README
+    ]
     found = []
     for strength in of_interest:
         shares = subject.first_shares(strength.z)
@@ -560,178 +363,17 @@ def after_warning(subject: Subject, warned: Tensor, ways: Mapping[str, Tensor]) 
     return {"warned": plain(warned), "ways": ends}
 
 
-# All tasks together
-
-
-class Rule(NamedTuple):
-    """A family of rules, with one number to be chosen.
-
-    Attributes:
-        z: that it gives, from (a task's cell, the number).
-        values: between which it is chosen.
-    """
-
-    z: Callable[[Mapping[str, Any], float], float]
-    values: Sequence[float]
-
-
-def _by_share(call: int, of_layers: Callable[..., Any]) -> Callable[..., float]:
-    """The rule that a share of the layers is to have some value in the report of a call."""
-
-    def z(cell: Mapping[str, Any], share: float) -> float:
-        shares = np.array(cell["first_reports"][CALLS.index(call)], dtype=float)
-        one_per_network = torch.from_numpy(of_layers(shares, axis=1))
-        return median(z_for(share, one_per_network))
-
-    return z
-
-
-def _fixed(cell: Mapping[str, Any], z: float) -> float:
-    return z
-
-
-GRID_OF_SHARES = np.geomspace(min(SHARES), max(SHARES), 40).tolist()
-GRID_OF_Z = np.geomspace(0.01, 1000, 40).tolist()
-
-RULES = {
-    "README": Rule(_by_share(1, np.max), [README]),
-    "authors": Rule(_fixed, [AUTHORS_Z]),
-    "z": Rule(_fixed, GRID_OF_Z),
-    "largest share": Rule(_by_share(1, np.max), GRID_OF_SHARES),
-    "mean share": Rule(_by_share(1, np.mean), GRID_OF_SHARES),
-    "smallest share": Rule(_by_share(1, np.min), GRID_OF_SHARES),
-    "largest share at call 21": Rule(_by_share(21, np.max), GRID_OF_SHARES),
-}
-
-
-def accuracy_at(cell: Mapping[str, Any], lr: float, z: float) -> float:
-    """A task's accuracy at a z, linear in log z between those that were trained.
-
-    Beyond the smallest and the largest of them it is that of the end.
-    """
-    at_rate = [each for each in cell["trainings"] if each["lr"] == lr and each["z"] is not None]
-    known = {each["z"]: each["accuracy"] for each in at_rate}
-    zs = sorted(known)
-    return float(np.interp(np.log(z), np.log(zs), [known[each] for each in zs]))
-
-
-def loss(cell: Mapping[str, Any], rate: str, z: float) -> float:
-    """The points that a z lacks to the tuned z, at the same learning rate; negative if better.
-
-    Args:
-        cell: of a task, as `run_cell` gives it.
-        rate: "bp_lr" or "csbp_lr".
-        z: > 0.
-    """
-    lr = cell[rate]
-    return 100 * (accuracy_at(cell, lr, cell["z_tuned"]) - accuracy_at(cell, lr, z))
-
-
-def mean_loss(
-    rule: Rule,
-    value: float,
-    cells: Sequence[Mapping[str, Any]],
-    rate: str,
-) -> float:
-    """What a rule loses on average over the cells, each in margins of its task.
-
-    A margin is what `PROTOCOL.md` counts as no difference in that task.
-    """
-    losses = [loss(cell, rate, rule.z(cell, value)) / MARGINS[cell["task"]] for cell in cells]
-    return float(np.mean(losses))
-
-
-def chosen(rule: Rule, cells: Sequence[Mapping[str, Any]], rate: str) -> float:
-    """The value of a rule with the least `mean_loss`; of equal ones the smallest."""
-    return min(rule.values, key=lambda value: mean_loss(rule, value, cells, rate))
-
-
-def compare(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """How good each rule is: the points that its z loses to the tuned z.
-
-    Args:
-        cells: of at least two tasks, each as `run_cell` gives it.
-
-    Returns by learning rate ("bp_lr", "csbp_lr"), `best_of_ladder` and `without`, the points that
-    the best z of the ladder and BP lose in each task, and for every rule of `RULES`:
-
-    * `value`: chosen on all tasks, and `losses`, (value, `mean_loss`) of all that were tried;
-    * `tasks`: for each the z, its `loss`, and in `left_out` value, z and loss where the value was
-      chosen on all other tasks;
-    * `left_out`: the mean of these losses over the tasks, in margins.
-
-    Raises ValueError, one line, for a single task, or one that is given twice.
-    """
-    names = [cell["task"] for cell in cells]
-    if len(names) < 2 or len(set(names)) < len(names):
-        raise ValueError(f"cells = {', '.join(names)}: must be of at least two tasks, each once")
-    return {rate: _compared(cells, rate) for rate in ("bp_lr", "csbp_lr")}
-
-
-def _compared(cells: Sequence[Mapping[str, Any]], rate: str) -> dict[str, Any]:
-    """The same at one learning rate."""
-    without = {}
-    best = {}
-    for cell in cells:
-        at_tuned = accuracy_at(cell, cell[rate], cell["z_tuned"])
-        at_rate = [each for each in cell["trainings"] if each["lr"] == cell[rate]]
-        bp = next(each["accuracy"] for each in at_rate if each["z"] is None)
-        without[cell["task"]] = 100 * (at_tuned - bp)
-        highest = max(each["accuracy"] for each in at_rate if each["z"] is not None)
-        best[cell["task"]] = 100 * (at_tuned - highest)
-    rules = {name: _how_good(rule, cells, rate) for name, rule in RULES.items()}
-    return {"without": without, "best_of_ladder": best, "rules": rules}
-
-
-def _how_good(rule: Rule, cells: Sequence[Mapping[str, Any]], rate: str) -> dict[str, Any]:
-    """What `compare` says of one rule."""
-    value = chosen(rule, cells, rate)
-    in_margins = []
-    tasks = {}
-    for cell in cells:
-        others = [other for other in cells if other is not cell]
-        of_others = chosen(rule, others, rate)
-        left_out = {"value": of_others, **_on_task(rule, of_others, cell, rate)}
-        tasks[cell["task"]] = {**_on_task(rule, value, cell, rate), "left_out": left_out}
-        in_margins.append(left_out["loss"] / MARGINS[cell["task"]])
-    return {
-        "value": value,
-        "losses": [[value, mean_loss(rule, value, cells, rate)] for value in rule.values],
-        "tasks": tasks,
-        "left_out": float(np.mean(in_margins)),
-    }
-
-
-def _on_task(rule: Rule, value: float, cell: Mapping[str, Any], rate: str) -> dict[str, float]:
-    """The z of a rule in one task, and what it loses."""
-    z = rule.z(cell, value)
-    return {"z": z, "loss": loss(cell, rate, z)}
-
-
-# The commands
-
-
 def command_line() -> argparse.ArgumentParser:
     """The arguments of `main`."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    commands = parser.add_subparsers(required=True)
-    measure = commands.add_parser("measure", help="one task")
-    measure.set_defaults(made=made_cell)
-    measure.add_argument("task", choices=TASKS)
+    parser = command.parser(__doc__)
+    parser.add_argument("task", choices=TASKS)
     for arm in ("bp", "csbp"):
         text = f"what study.tuning wrote for {arm}"
-        measure.add_argument(f"--{arm}", type=Path, required=True, help=text)
-    several = commands.add_parser("compare", help="the rules, on all tasks")
-    several.set_defaults(made=made_comparison)
-    several.add_argument("cells", type=Path, nargs="+", help="what measure wrote, one per task")
-    for what in (measure, several):
-        what.add_argument("--out", type=Path, required=True, help="the JSON to write")
+        parser.add_argument(f"--{arm}", type=Path, required=True, help=text)
     return parser
 
 
-def made_cell(options: argparse.Namespace) -> dict[str, Any]:
+def made(options: argparse.Namespace) -> dict[str, Any]:
     """The cell that the command line asks for."""
     bp = read_choice("--bp", options.bp, options.task, BASELINE)
     csbp = read_choice("--csbp", options.csbp, options.task, "csbp")
@@ -739,22 +381,6 @@ def made_cell(options: argparse.Namespace) -> dict[str, Any]:
     if conditions_of(bp) != conditions._replace(arm=BASELINE):
         raise ValueError(f"--bp = {options.bp}: must be of the same start and schedule as --csbp")
     return run_cell(options.task, Setting(conditions, bp["lr"], csbp["lr"], csbp["z"]))
-
-
-def made_comparison(options: argparse.Namespace) -> dict[str, Any]:
-    """The comparison that the command line asks for."""
-    cells = []
-    for path in options.cells:
-        cell = read_cell("cells", path)
-        if "first_reports" not in cell:
-            raise ValueError(f"cells = {path}: must be what study.rule measure wrote")
-        cells.append(cell)
-    return compare(cells)
-
-
-def made(options: argparse.Namespace) -> dict[str, Any]:
-    """What the command line asks for."""
-    return options.made(options)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -101,11 +101,8 @@ def plain_numbers(found: Contrast) -> dict[str, float | None]:
 
 def command_line() -> argparse.ArgumentParser:
     """The arguments of `main`."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command.parser(__doc__)
     parser.add_argument("folder", type=Path, help="where the cells are")
-    parser.add_argument("--out", type=Path, required=True, help="the JSON to write")
     parser.add_argument("--table", type=Path, required=True, help="the page to write, Markdown")
     return parser
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from . import command
@@ -36,11 +35,8 @@ def choose_start(name: str) -> dict[str, Any]:
 
 def command_line() -> argparse.ArgumentParser:
     """The arguments of `main`."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command.parser(__doc__)
     parser.add_argument("task", choices=TASKS)
-    parser.add_argument("--out", type=Path, required=True, help="the JSON to write")
     return parser
 
 

@@ -309,9 +309,7 @@ def tune(name: str, conditions: Conditions, bp_lr: float | None) -> dict[str, An
 
 def command_line() -> argparse.ArgumentParser:
     """The arguments of `main`."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command.parser(__doc__)
     parser.add_argument("task", choices=TASKS)
     parser.add_argument("arm", choices=STRENGTHS)
     parser.add_argument("--bp", type=Path, help="what this command wrote for bp")
@@ -319,7 +317,6 @@ def command_line() -> argparse.ArgumentParser:
         "--start", type=Path, help="what study.start wrote; without it torch's start"
     )
     parser.add_argument("--schedule", choices=SCHEDULES, default="constant")
-    parser.add_argument("--out", type=Path, required=True, help="the JSON to write")
     return parser
 
 
@@ -334,7 +331,7 @@ def read_choice(name: str, path: Path, task: str, arm: str) -> dict[str, Any]:
 
     Raises ValueError, one line, for any other file.
     """
-    choice = read_cell(name, path)
+    choice = read_cell(name, path, writer="study.tuning")
     if (choice.get("task"), choice.get("arm")) != (task, arm):
         raise ValueError(f"{name} = {path}: must be what study.tuning wrote for {task} {arm}")
     return choice
@@ -350,7 +347,7 @@ def read_start(name: str, path: Path, task: str) -> dict[str, Any]:
 
     Raises ValueError, one line, for any other file.
     """
-    start = read_cell(name, path)
+    start = read_cell(name, path, writer="study.start")
     if start.get("task") != task or "choices" not in start:
         raise ValueError(f"{name} = {path}: must be what study.start wrote for {task}")
     return start

@@ -20,7 +20,7 @@ import pytest
 from helpers import signals_heard
 from papermill.parameterize import parameterize_notebook
 
-from csbp_notebooks import collection, kernel, owners, parameters, run, stopping
+from csbp_notebooks import collection, command_line, kernel, owners, parameters, run, stopping
 from csbp_notebooks.files import ROOT
 
 NAME = "02_single_neuron_csbp"
@@ -534,7 +534,7 @@ def test_told_to_stop_is_one_line_and_the_exit_code_of_the_signal(
 ):
     ended = []
     monkeypatch.setattr(run, "run_notebook", lambda *_: os.kill(os.getpid(), number))
-    monkeypatch.setattr(run, "end_children", lambda: ended.append(True))
+    monkeypatch.setattr(command_line, "end_children", lambda: ended.append(True))
     done = csbp_run("good")
     assert done.returncode == code
     assert done.stderr == f"csbp-run: {how}; no figure of an unfinished notebook was touched\n"

@@ -9,31 +9,32 @@ import torch
 from torch.nn import functional as F
 
 from csbp_core import chaotic_loss
-from study import rule
+from study import reports, rule, rule_comparison
 from study.arms import Candidate
 from study.protocol import digest
-from study.rule import (
+from study.reports import (
     PROBE,
-    RULES,
-    SHARES,
     SIGNS,
     Course,
     Report,
+    first_epochs,
+    first_shares,
+    follow,
+    report_on,
+    z_for,
+)
+from study.rule import (
+    SHARES,
     Setting,
     Strength,
     Subject,
     after_warning,
-    compare,
-    first_epochs,
-    first_shares,
-    follow,
     ladder,
     main,
-    report_on,
     restart,
     run_cell,
-    z_for,
 )
+from study.rule_comparison import RULES, compare
 from study.tasks import TASKS, new_net
 from study.train import Training
 from study.tuning import Conditions, best_of, validation_curves
@@ -129,7 +130,7 @@ def test_z_is_divided_after_a_warning_for_that_network_alone(monkeypatch):
     def second_is_warned_once(net, run, state, place, n):
         return Report(0.5, 0.5, {"share"} if (place, n) == (1, 19) else set())
 
-    monkeypatch.setattr(rule, "report_on", second_is_warned_once)
+    monkeypatch.setattr(reports, "report_on", second_is_warned_once)
     short = {"lr": 0.4, "epochs": 60}
     course = follow(training("xor", z=[5.0, 5.0], **short), divides=True)
     run = training("xor", z=[5.0, 5.0], **short)
@@ -141,20 +142,21 @@ def test_z_is_divided_after_a_warning_for_that_network_alone(monkeypatch):
     assert course.first["share"].tolist() == pytest.approx([math.nan, 20], nan_ok=True)
 
     trained = []
-    monkeypatch.setattr(
-        rule, "report_on", lambda *given: trained.append(given[1].z.tolist()) or Report(0, 0, set())
-    )
+
+    def nobody_is_warned(net, run, state, place, n):
+        trained.append(run.z.tolist())
+        return Report(0, 0, set())
+
+    monkeypatch.setattr(reports, "report_on", nobody_is_warned)
     follow(training("xor", z=[5.0, 5.0], **short), divides=True)
     assert trained == [[5.0, 5.0]] * 12
 
 
 def test_the_first_epoch_of_a_sign_is_that_of_its_first_report():
     none, share, both = (Report(0.5, 0.5, signs) for signs in (set(), {"share"}, set(SIGNS)))
-    reports = [[none, none], [share, none], [both, none]]
-    assert first_epochs("share", reports, 10).tolist() == pytest.approx([20, math.nan], nan_ok=True)
-    assert first_epochs("arrived", reports, 10).tolist() == pytest.approx(
-        [30, math.nan], nan_ok=True
-    )
+    read = [[none, none], [share, none], [both, none]]
+    assert first_epochs("share", read, 10).tolist() == pytest.approx([20, math.nan], nan_ok=True)
+    assert first_epochs("arrived", read, 10).tolist() == pytest.approx([30, math.nan], nan_ok=True)
 
 
 def course(accuracies, warned):
@@ -324,7 +326,7 @@ def test_the_command_measures_and_trains_a_task(short, tmp_path):
     out = tmp_path / "cell.json"
     bp = choice(tmp_path / "bp.json", "bp")
     csbp = choice(tmp_path / "csbp.json", "csbp", lr=0.4)
-    main(["measure", "xor", "--bp", bp, "--csbp", csbp, "--out", str(out)])
+    main(["xor", "--bp", bp, "--csbp", csbp, "--out", str(out)])
     cell = json.loads(out.read_text())
     assert cell["provenance"]["protocol"] == digest()
     assert np.shape(cell["first_reports"]) == (2, 3, 1)
@@ -356,7 +358,7 @@ def test_the_command_compares_rules(tmp_path):
         files.append(tmp_path / f"{cell['task']}.json")
         files[-1].write_text(json.dumps(cell))
     out = tmp_path / "rules.json"
-    main(["compare", *map(str, files), "--out", str(out)])
+    rule_comparison.main([*map(str, files), "--out", str(out)])
     assert set(json.loads(out.read_text())["bp_lr"]["rules"]) == set(RULES)
 
 
@@ -364,7 +366,7 @@ def test_choices_of_different_conditions_are_refused(tmp_path, capsys):
     bp = choice(tmp_path / "bp.json", "bp", schedule="cosine")
     csbp = choice(tmp_path / "csbp.json", "csbp")
     with pytest.raises(SystemExit) as stop:
-        main(["measure", "xor", "--bp", bp, "--csbp", csbp, "--out", str(tmp_path / "cell.json")])
+        main(["xor", "--bp", bp, "--csbp", csbp, "--out", str(tmp_path / "cell.json")])
     assert stop.value.code == 2
     message = "must be of the same start and schedule as --csbp"
     assert capsys.readouterr().err == f"study.rule: --bp = {bp}: {message}\n"
@@ -373,8 +375,8 @@ def test_choices_of_different_conditions_are_refused(tmp_path, capsys):
 def test_another_file_than_a_cell_is_refused(tmp_path, capsys):
     bp = choice(tmp_path / "bp.json", "bp")
     with pytest.raises(SystemExit):
-        main(["compare", bp, bp, "--out", str(tmp_path / "rules.json")])
-    assert capsys.readouterr().err.endswith("must be what study.rule measure wrote\n")
+        rule_comparison.main([bp, bp, "--out", str(tmp_path / "rules.json")])
+    assert capsys.readouterr().err.endswith("must be what study.rule wrote\n")
 
 
 @pytest.mark.parametrize("number", ["bp_lr", "csbp_lr", "z_tuned"])
@@ -382,3 +384,17 @@ def test_a_setting_out_of_range_is_refused(number):
     setting = Setting(CSBP, 0.2, 0.2, 1.0)._replace(**{number: 0.0})
     with pytest.raises(ValueError, match=f"{number} = 0.0: must be a number in"):
         run_cell("xor", setting)
+
+
+def test_a_training_at_another_rate_than_a_constant_one_is_refused():
+    setting = Setting(CSBP._replace(schedule="cosine"), 0.2, 0.2, 1.0)
+    with pytest.raises(ValueError, match="schedule = 'cosine': must be one of constant"):
+        run_cell("xor", setting)
+
+
+def test_without_a_known_share_no_rule_is_chosen():
+    cells = planted(best_z=lambda odds: 0.05 / odds)
+    reports_of_first = np.array(cells[0]["first_reports"], dtype=float)
+    cells[0]["first_reports"] = np.full_like(reports_of_first, np.nan).tolist()
+    with pytest.raises(ValueError, match="must have a share that is known in every task"):
+        compare(cells)

@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 
 from csbp_core import critical_z
+from study.all_contrasts import by_provenance
 from study.experiment_1 import ANNEALINGS, grid
 from study.experiment_4 import EVERY_ARM as ARMS_ON_IMAGES, PROTOCOL_SETTING, networks_of
 from study.measured import TIMES_FOR_INNER, epochs_above_critical
@@ -905,3 +906,11 @@ def test_the_page_shows_the_rules_of_the_json(written):
         expected = [f"{value:.{places(rule['task'])}f}" for value in accuracies]
         expected += [f"{value:.1f}" for value in others]
         assert list(lines[rule["rule"]].values())[1:] == expected
+
+
+def test_cells_of_changed_code_are_not_counted_to_its_commit():
+    cells = {
+        "clean": {"provenance": {"commit": "abc", "dirty": False}},
+        "changed": {"provenance": {"commit": "abc", "dirty": True}},
+    }
+    assert by_provenance(cells, "commit") == {"abc": ["clean"], "abc, changed": ["changed"]}

@@ -4,13 +4,12 @@
 copy of the input among them. A round is some steps, one after the other.
 """
 
-import random
 from functools import cache, partial
 from importlib.metadata import version
 
 import pytest
 import torch
-from benchmarks.gpu import need_gpu, peak_bytes, run_round, timed
+from benchmarks.gpu import need_gpu, peak_bytes, run_round, timed, turns
 from benchmarks.ways import (
     COPY,
     NODE,
@@ -19,9 +18,9 @@ from benchmarks.ways import (
     assert_same,
     document,
     forward_and_backward,
+    memory,
     spikingjelly,
 )
-from helpers import storages_kept
 from spikingjelly._ops.lif import _selection
 
 from csbp_core import LIF
@@ -81,12 +80,7 @@ def currents(size):
     return x, torch.randn(size, device="cuda")
 
 
-ORDER = [
-    (size, turn, name)
-    for size in SIZES
-    for turn in range(ROUNDS)
-    for name in random.Random(turn).sample(NAMES, len(NAMES))
-]
+ORDER = turns(SIZES, ROUNDS, NAMES)
 
 
 @timed
@@ -102,17 +96,5 @@ def test_speed(benchmark, size, turn, name):
         if turn == 0:
             assert_same(way, x, grad, made=step(), allowed=ALLOWED)
             if size == MAIN:
-                benchmark.extra_info.update(memory(way, x, step))
+                benchmark.extra_info.update(memory(way, x, peak_bytes(step) / x.nbytes))
     run_round(benchmark, step, REPEATS)
-
-
-def memory(way, x, step):
-    """What the layer keeps, and without the input, which a layer before it may keep; its peak."""
-    storages = storages_kept(lambda: way.run(x))
-    kept = sum(storages.values())
-    of_input = storages.get(x.untyped_storage().data_ptr(), 0)
-    return {
-        "kept": kept / x.nbytes,
-        "beyond_input": (kept - of_input) / x.nbytes,
-        "peak": peak_bytes(step) / x.nbytes,
-    }

@@ -4,12 +4,11 @@
 copy of the layer among them. A round is some steps, one after the other.
 """
 
-import random
 from functools import cache, partial
 
 import pytest
 import torch
-from benchmarks.gpu import need_gpu, run_round, timed
+from benchmarks.gpu import need_gpu, run_round, timed, turns
 from benchmarks.ways import COPY, LOSSES, authors
 
 need_gpu()
@@ -31,12 +30,7 @@ def gradient(way, h):
     return torch.autograd.grad(way(h), h)[0]
 
 
-ORDER = [
-    (size, turn, name)
-    for size in SIZES
-    for turn in range(ROUNDS)
-    for name in random.Random(turn).sample(NAMES, len(NAMES))
-]
+ORDER = turns(SIZES, ROUNDS, NAMES)
 
 
 @timed

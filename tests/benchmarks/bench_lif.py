@@ -22,9 +22,9 @@ from benchmarks.ways import (
     assert_same,
     document,
     forward_and_backward,
+    memory,
     spikingjelly,
 )
-from helpers import storages_kept
 from torch.profiler import ProfilerActivity, profile
 
 from csbp_core import LIF
@@ -108,17 +108,5 @@ def test_speed(benchmark, size, threads, turn, name):
         if turn == 0:
             assert_same(way, x, grad, made=step())
             if size == MAIN:
-                benchmark.extra_info.update(memory(way, x, step))
+                benchmark.extra_info.update(memory(way, x, peak(x, step)))
     benchmark.pedantic(step, rounds=1, warmup_rounds=1)
-
-
-def memory(way, x, step):
-    """What the layer keeps, and without the input, which a layer before it may keep; its peak."""
-    storages = storages_kept(lambda: way.run(x))
-    kept = sum(storages.values())
-    of_input = storages.get(x.untyped_storage().data_ptr(), 0)
-    return {
-        "kept": kept / x.nbytes,
-        "beyond_input": (kept - of_input) / x.nbytes,
-        "peak": peak(x, step),
-    }

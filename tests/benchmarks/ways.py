@@ -7,6 +7,7 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
+from helpers import storages_kept
 from spikingjelly.activation_based import functional, neuron, surrogate
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -67,6 +68,18 @@ class Way(NamedTuple):
     run: Callable[[Tensor], Tensor]
     same_spikes: bool = True
     same_gradients: bool = True
+
+
+def memory(way, x, peak):
+    """What a layer keeps, without the input, too, which one before it may keep; and its peak."""
+    storages = storages_kept(lambda: way.run(x))
+    kept = sum(storages.values())
+    of_input = storages.get(x.untyped_storage().data_ptr(), 0)
+    return {
+        "kept": kept / x.nbytes,
+        "beyond_input": (kept - of_input) / x.nbytes,
+        "peak": peak,
+    }
 
 
 def forward_and_backward(way, x, grad):
