@@ -27,6 +27,7 @@ from .stopping import Stopped, end_children, undisturbed
 from .streams import say
 
 UNTOUCHED = "{}; no figure of an unfinished notebook was touched"
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"  # lives as long as its kernel
 
 
 class Run(NamedTuple):
@@ -168,10 +169,13 @@ def in_one_line(error: Exception) -> str:
 
 
 def without_traces(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Take out what differs from run to run or from machine to machine: timing and versions."""
+    """Take out what differs from run to run or machine to machine: timing, versions, widgets."""
     del notebook.metadata["papermill"]
     del notebook.metadata.language_info["version"]
+    notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop(WIDGET_VIEW, None)
         tags = cell.metadata.get("tags")
         cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
     return notebook
