@@ -214,13 +214,21 @@ def _refuse_computed_parameters(layer: nn.Module) -> None:
 
 
 def _one_channel(layer: nn.Module) -> dict[str, Tensor]:
-    """The parameters that a layer has, cut down to one output channel.
+    """Tensors like the parameters that a layer has, of one output channel; their values are any.
 
     X is the same for all channels, except in a grouped convolution.
     """
-    channels = None if getattr(layer, "groups", 1) > 1 else 1
-    parameters = {name: getattr(layer, name) for name in PARAMETERS}
-    return {name: p.detach()[:channels] for name, p in parameters.items() if p is not None}
+    is_grouped = getattr(layer, "groups", 1) > 1
+    parts = {}
+    for name in PARAMETERS:
+        parameter = getattr(layer, name)
+        if parameter is None:
+            continue
+        channels, *rest = parameter.shape
+        shape = (channels if is_grouped else 1, *rest)
+        # Not a slice: of a parameter that several processes share that would wait for all of them.
+        parts[name] = torch.empty(shape, dtype=parameter.dtype, device=parameter.device)
+    return parts
 
 
 def _start_vector(part: Tensor, dtype: torch.dtype) -> Tensor:

@@ -20,10 +20,11 @@ import json
 import os
 import pickle
 import sys
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -604,6 +605,24 @@ def refuse_other_settings(checkpoint: dict[str, Any], settings: Settings, world:
 # From the start to the test
 
 
+@contextmanager
+def naming_curves(folder: str) -> Iterator[None]:
+    """Let an error on the disk say what could not be written."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(f"curves in {folder} cannot be written ({error.strerror})") from None
+
+
+def report_of_thread(failure: threading.ExceptHookArgs) -> None:
+    """Report what has ended a thread, but for errors on the disk.
+
+    TensorBoard writes in a thread, and raises such an error again where the training meets it.
+    """
+    if not issubclass(failure.exc_type, OSError):
+        threading.__excepthook__(failure)
+
+
 class Curves:
     """What TensorBoard shows, and a line per epoch; of the first process alone.
 
@@ -615,13 +634,16 @@ class Curves:
     """
 
     def __init__(self, settings: Settings, updates: int, place: Place, world: World) -> None:
+        self.folder = settings.out
         self.epochs = settings.epochs
         self.updates = updates
         self.world = world
         self.writer = None
         if world.rank == 0:
             done = place.epoch * updates + place.update
-            self.writer = SummaryWriter(settings.out, purge_step=done + 1)
+            threading.excepthook = report_of_thread
+            with naming_curves(self.folder):
+                self.writer = SummaryWriter(self.folder, purge_step=done + 1)
 
     def after_update(self, training: Training, losses: Tensor, place: Place) -> None:
         """A point of each curve."""
@@ -656,13 +678,15 @@ class Curves:
     def flush(self) -> None:
         """Have all points on disk: a resumed training goes on behind them."""
         if self.writer is not None:
-            self.writer.flush()
+            with naming_curves(self.folder):
+                self.writer.flush()
 
     def write(self, numbers: dict[str, float], step: int) -> None:
         """Write numbers of a step."""
         assert self.writer is not None
-        for name, number in numbers.items():
-            self.writer.add_scalar(name, number, step)
+        with naming_curves(self.folder):
+            for name, number in numbers.items():
+                self.writer.add_scalar(name, number, step)
 
 
 def train(

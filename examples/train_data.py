@@ -131,7 +131,7 @@ def recordings(name: str, folder: Path, time_steps: int, side: int, **part: bool
             transform=ToSide(side),
             **part,
         )
-    except (RuntimeError, NotImplementedError) as error:
+    except (RuntimeError, NotImplementedError, OSError) as error:  # OSError: no network, full disk
         reason = " ".join(str(error).split())
         raise ValueError(f"folder = {folder}: {reason}") from None
     refuse_incomplete(frames)

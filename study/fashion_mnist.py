@@ -78,7 +78,7 @@ def load(folder: Path) -> FashionMNIST:
     Raises ValueError, one line, that names the folder or the file and what is wrong with it.
     """
     if not folder.is_dir():
-        raise ValueError(f"--data = {folder}: must be a folder with the files of Fashion-MNIST")
+        raise ValueError(f"folder = {folder}: must be a folder with the files of Fashion-MNIST")
     return FashionMNIST(_images(folder, "train"), _images(folder, "t10k"))
 
 
@@ -137,7 +137,7 @@ def _file(folder: Path, name: str) -> Path:
     for path in (folder / name, folder / f"{name}.gz"):
         if path.is_file():
             return path
-    raise ValueError(f"--data = {folder}: has no file {name} and no {name}.gz")
+    raise ValueError(f"folder = {folder}: has no file {name} and no {name}.gz")
 
 
 def read_idx(path: Path, dimensions: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import os
 import shutil
@@ -361,6 +362,36 @@ def storages_kept(run):
 
 
 # SpikingJelly's data sets
+
+CLASSES = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
+
+
+def write_recordings(folder: Path, per_class: int, events: int) -> None:
+    """Random recordings as CIFAR10-DVS has them on disk.
+
+    Args:
+        folder: of the data set.
+        per_class: recordings of each class.
+        events: of each recording.
+    """
+    random = np.random.default_rng(0)
+    for name, number in itertools.product(CLASSES, range(per_class)):
+        of_class = folder / "events_np" / name
+        of_class.mkdir(parents=True, exist_ok=True)
+        x, y = random.integers(128, size=(2, events))
+        t = np.sort(random.integers(1000, size=events))
+        np.savez(of_class / f"cifar10_{name}_{number}.npz", t=t, x=x, y=y, p=x % 2)
 
 
 class FolderOfClasses:

@@ -20,6 +20,7 @@ from benchmarks.tables import (
     replace_block,
     summary,
     tables,
+    training_table,
 )
 
 from csbp_notebooks.files import ROOT
@@ -81,6 +82,28 @@ def test_what_a_way_adds_is_the_median_of_differences_not_the_difference_of_medi
     assert cost["BP step"] == 2.0
     assert cost["added"] == {"ours": 2.0, "measured": 4.0, "authors": 0.0}
     assert cost["kept"] == {"ours": 0.0, "authors": 2.5}
+
+
+def test_an_epoch_is_as_many_batches_and_updates_as_it_has():
+    times = {"loading": [1e-3, 3e-3, 2e-3], "BP": [0.1, 0.3, 0.2], "CSBP": [0.12, 0.31, 0.23]}
+    entries = [
+        entry(
+            "bench_training.py",
+            seconds,
+            name=way,
+            setting=setting,
+            **{f"updates, {setting}": 50, f"peak, {setting}": 2**29},
+        )
+        for setting in ("Fashion-MNIST", "some of another")
+        for way, rounds in times.items()
+        for seconds in rounds
+    ]
+    result = condense(entries)["training"]
+    result["machine"] = "CPU"
+    whole, of_another = training_table(result).splitlines()[2:]
+    # 50 (2 + 200 + 20) ms
+    assert whole == "| Fashion-MNIST | 2 ms | 200 ms | 1.0% | 10.0% | 11.1 s | 0.50 GiB |"
+    assert of_another == "| some of another | 2 ms | 200 ms | 1.0% | 10.0% |  | 0.50 GiB |"
 
 
 def test_a_layers_share_of_copy_speed_is_of_five_passes_over_its_input():

@@ -9,11 +9,14 @@ import os
 import resource
 import subprocess
 import sys
+import threading
+from contextlib import contextmanager
+from urllib.error import URLError
 
 import numpy as np
 import pytest
 import torch
-from helpers import forget_data_sets, stand_in_for_torchvision
+from helpers import CLASSES, forget_data_sets, stand_in_for_torchvision, write_recordings
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
@@ -117,6 +120,7 @@ def refusal(train, arguments, capsys):
     line = line.removesuffix("\n")
     assert line.startswith("train.py: ")
     assert "\n" not in line
+    assert "Traceback" not in printed
     return line.removeprefix("train.py: ")
 
 
@@ -334,28 +338,10 @@ def fashion_folder(tmp_path):
 def dvs_folder(tmp_path, monkeypatch):
     """A folder with ten recordings of each class of CIFAR10-DVS, and stand-ins for torchvision."""
     stand_in_for_torchvision(monkeypatch)
-    random = np.random.default_rng(0)
-    for name, number in itertools.product(CLASSES, range(10)):
-        folder = tmp_path / "dvs" / "events_np" / name
-        folder.mkdir(parents=True, exist_ok=True)
-        x, y = random.integers(128, size=(2, 200))
-        t = np.sort(random.integers(1000, size=200))
-        np.savez(folder / f"cifar10_{name}_{number}.npz", t=t, x=x, y=y, p=x % 2)
+    write_recordings(tmp_path / "dvs", per_class=10, events=200)
     return tmp_path / "dvs"
 
 
-CLASSES = (
-    "airplane",
-    "automobile",
-    "bird",
-    "cat",
-    "deer",
-    "dog",
-    "frog",
-    "horse",
-    "ship",
-    "truck",
-)
 DVS = ["--data", "cifar10_dvs", *TINY.split(), "--epochs", "1", "--folder"]
 
 
@@ -495,11 +481,51 @@ def test_processes_that_do_not_divide_the_batch_get_one_line(train, capsys, tmp_
     assert line == "batch = 16: must be a multiple of accumulate = 1 times 64 processes"
 
 
+def test_processes_without_a_gpu_of_their_own_get_one_line(train, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    line = refusal(train, [*TINY_SYNTHETIC, "--out", tmp_path], capsys)
+    assert line == "process 2 of this machine has no GPU: there are 2"
+
+
 def test_truncated_fashion_mnist_gets_one_line(train, capsys, fashion_folder, tmp_path):
     file = fashion_folder / "train-images-idx3-ubyte.gz"
     file.write_bytes(file.read_bytes()[:1000])
     arguments = ["--data", "fashion_mnist", "--folder", fashion_folder, "--out", tmp_path / "out"]
     assert "train-images-idx3-ubyte.gz: cannot be read" in refusal(train, arguments, capsys)
+
+
+@pytest.mark.parametrize("name", ["train-labels-idx1-ubyte", "t10k-images-idx3-ubyte"])
+def test_a_missing_file_of_fashion_mnist_gets_one_line(
+    train, capsys, fashion_folder, tmp_path, name
+):
+    (fashion_folder / f"{name}.gz").unlink()
+    arguments = ["--data", "fashion_mnist", "--folder", fashion_folder, "--out", tmp_path / "out"]
+    line = refusal(train, arguments, capsys)
+    assert line == f"folder = {fashion_folder}: has no file {name} and no {name}.gz"
+
+
+def test_recordings_that_cannot_be_downloaded_get_one_line(train, capsys, monkeypatch, tmp_path):
+    def no_network(**_):
+        raise URLError("no network")
+
+    stand_in_for_torchvision(monkeypatch)
+    monkeypatch.setattr(sys.modules["torchvision.datasets.utils"], "download_url", no_network)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    line = refusal(train, [*DVS, empty, "--out", tmp_path / "out"], capsys)
+    assert line.startswith(f"folder = {empty}: ")
+    assert "no network" in line
+
+
+def test_recordings_that_are_not_there_for_download_get_one_line(
+    train, capsys, monkeypatch, tmp_path
+):
+    stand_in_for_torchvision(monkeypatch)
+    arguments = ["--data", "dvs128_gesture", "--folder", tmp_path, "--out", tmp_path / "out"]
+    line = refusal(train, arguments, capsys)
+    assert "can not be downloaded by SpikingJelly" in line
 
 
 def test_missing_torchvision_gets_one_line_that_says_what_to_install(
@@ -564,6 +590,18 @@ def test_a_checkpoint_of_another_training_gets_one_line_and_stays(
     assert (out / "checkpoint.pt").read_bytes() == before
 
 
+def test_a_checkpoint_of_another_number_of_processes_gets_one_line_and_stays(
+    train, capsys, half_trained
+):
+    out, arguments = half_trained
+    saved = checkpoint(out)
+    torch.save({**saved, "processes": 2}, out / "checkpoint.pt")
+    before = (out / "checkpoint.pt").read_bytes()
+    line = refusal(train, [*arguments, "--resume"], capsys)
+    assert line.startswith("processes = 1: the checkpoint in")
+    assert (out / "checkpoint.pt").read_bytes() == before
+
+
 def test_a_file_that_is_no_checkpoint_gets_one_line(train, capsys, half_trained):
     out, arguments = half_trained
     torch.save({"weights": torch.zeros(3)}, out / "checkpoint.pt")
@@ -580,17 +618,50 @@ def test_half_a_checkpoint_gets_one_line(train, capsys, half_trained, length):
     assert line.startswith(f"{file}: is not a whole checkpoint")
 
 
+@contextmanager
+def files_of_at_most(size):
+    """Let no file grow larger, as a full disk would not."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
 def test_a_full_disk_gets_one_line_and_leaves_the_last_checkpoint(train, capsys, tmp_path):
     out = tmp_path / "out"
     run_killed(tmp_path, [*TINY_SYNTHETIC, "--out", out], kill_at=3)
     before = (out / "checkpoint.pt").read_bytes()
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, hard))
-    try:
-        arguments = [*TINY_SYNTHETIC, "--out", out, "--resume"]
-        line = refusal(train, arguments, capsys)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with files_of_at_most(len(before) // 2):
+        line = refusal(train, [*TINY_SYNTHETIC, "--out", out, "--resume"], capsys)
     assert line.startswith(f"{out / 'checkpoint.pt'} cannot be written")
     assert (out / "checkpoint.pt").read_bytes() == before
     assert not list(out.glob(".*"))
+
+
+@pytest.mark.parametrize("size", [10, 500])  # from the start, and in an epoch
+def test_curves_on_a_full_disk_get_one_line(train, capsys, tmp_path, size):
+    with files_of_at_most(size):
+        line = refusal(train, [*TINY_SYNTHETIC, "--out", tmp_path], capsys)
+    assert line.startswith(f"curves in {tmp_path} cannot be written")
+
+
+def test_an_error_that_is_raised_again_is_not_reported_by_its_thread(train, capsys, monkeypatch):
+    def fail(error):
+        raise error
+
+    monkeypatch.setattr(threading, "excepthook", train.report_of_thread)
+    for error in (OSError("of the disk"), ValueError("of another kind")):
+        thread = threading.Thread(target=fail, args=(error,))
+        thread.start()
+        thread.join()
+    reported = capsys.readouterr().err
+    assert "of another kind" in reported
+    assert "of the disk" not in reported
+
+
+def test_frames_on_a_full_disk_get_one_line(train, capsys, dvs_folder, tmp_path):
+    with files_of_at_most(100):
+        line = refusal(train, [*DVS, dvs_folder, "--out", tmp_path / "out"], capsys)
+    assert str(dvs_folder) in line

@@ -1,11 +1,10 @@
 """What `make bench` does around the benchmarks: steady memory before, files and tables after."""
 
-import ctypes
 import json
-import platform
 
 import pytest
 import torch
+from benchmarks.memory import keep_freed_memory
 from benchmarks.tables import (  # tests/conftest.py puts tests/ on the path
     PAGE,
     README,
@@ -18,22 +17,12 @@ from benchmarks.tables import (  # tests/conftest.py puts tests/ on the path
 
 from csbp_notebooks.files import replace_file
 
-# Parameters of glibc's mallopt, from malloc.h, and values that make it keep what is freed.
-M_TRIM_THRESHOLD = -1
-M_MMAP_THRESHOLD = -3
-NEVER_TRIM = 2**31 - 1
-LARGEST_MMAP_THRESHOLD = 2**25
-
 
 @pytest.fixture(scope="module", autouse=True)
 def steady():
     """The same start for every benchmark file."""
     torch.compiler.reset()  # torch compiles at most eight variants of a function
-    if platform.libc_ver()[0] == "glibc":
-        # or large freed memory goes back to the system or not by luck, a factor of two
-        libc = ctypes.CDLL(None)
-        assert libc.mallopt(M_TRIM_THRESHOLD, NEVER_TRIM)
-        assert libc.mallopt(M_MMAP_THRESHOLD, LARGEST_MMAP_THRESHOLD)
+    keep_freed_memory()
 
 
 def pytest_configure(config):

@@ -316,6 +316,74 @@ def study_table(result: StudySpeed) -> str:
     return markdown(result["machine"], columns, rows)
 
 
+# The training script
+
+UpdateCost = TypedDict(
+    "UpdateCost",
+    {
+        "rounds": int,
+        "updates": int,  # of an epoch
+        "loading": float,  # seconds, of a batch
+        "BP update": float,  # seconds
+        "added": float,  # seconds, by CSBP
+        "peak": int,  # bytes, the most that a process held, libraries and data with it
+    },
+)
+
+
+class TrainingSpeed(TypedDict):
+    """What is kept of bench_training.py."""
+
+    machine: str
+    seconds: dict[str, UpdateCost]  # [setting]
+
+
+def condense_training(runs: Runs) -> TrainingSpeed:
+    """What CSBP adds is the median over the rounds of its difference to the update by BP."""
+    costs: dict[str, UpdateCost] = {}
+    for setting, rounds in runs.seconds.items():
+        pairs = zip(rounds["BP"], rounds["CSBP"], strict=True)
+        costs[setting] = {
+            "rounds": len(rounds["BP"]),
+            "updates": runs.info["BP"][f"updates, {setting}"],
+            "loading": median(rounds["loading"]),
+            "BP update": median(rounds["BP"]),
+            "added": median(longer - shorter for shorter, longer in pairs),
+            "peak": max(info[f"peak, {setting}"] for info in runs.info.values()),
+        }
+    return {"machine": f"{cpu_model()}, 1 torch thread per process", "seconds": costs}
+
+
+def training_table(result: TrainingSpeed) -> str:
+    """A batch and an update, and the epoch that they add up to where the data set is whole."""
+    columns = [
+        "loading a batch",
+        "BP update",
+        "loading / update",
+        "CSBP adds",
+        "an epoch by CSBP",
+        "peak memory",
+    ]
+    rows = {}
+    for setting, cost in result["seconds"].items():
+        loading = cost["loading"]
+        plain = cost["BP update"]
+        epoch = cost["updates"] * (loading + plain + cost["added"])
+        is_whole = setting.startswith(WHOLE)
+        rows[setting] = [
+            _milliseconds(loading),
+            f"{plain:.3g} s" if plain >= 1 else _milliseconds(plain),
+            f"{loading / plain:.1%}",
+            f"{cost['added'] / plain:.1%}",
+            f"{epoch:.3g} s" if is_whole else "",
+            f"{cost['peak'] / 2**30:.2f} GiB",
+        ]
+    return markdown(result["machine"], columns, rows)
+
+
+WHOLE = "Fashion-MNIST"  # whose benchmark has as many images as the data set
+
+
 # On a GPU: the layer of neurons, the loss of a layer, a step of training
 
 
@@ -390,6 +458,7 @@ BENCHMARKS = {
     "loss": Benchmark(condense_loss, loss_table),
     "csbp": Benchmark(condense_csbp, csbp_table),
     "study": Benchmark(condense_study, study_table),
+    "training": Benchmark(condense_training, training_table),
     "gpu_lif": Benchmark(condense_gpu_lif, lif_table),
     "gpu_loss": Benchmark(condense_gpu_loss, gpu_loss_table),
     "gpu_csbp": Benchmark(condense_gpu_csbp, gpu_csbp_table),
