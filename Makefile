@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 unexport LC_ALL  # as C it keeps Python before 3.13 from a folder whose name is not ASCII
 .NOTPARALLEL:  # each uses all cores by itself, also under make -j
-.PHONY: figures test venv lab notebooks bench experiment_1 experiment_2 experiment_3 experiment_4 study sweep clean $(NOTEBOOKS)
+.PHONY: figures test venv lab notebooks bench experiment_1 experiment_2 experiment_3 experiment_4 rule_for_z study sweep site clean $(NOTEBOOKS)
 
 figures: $(READY)  ## every notebook on all cores, figures and numbers into images/
 	$(BIN)/csbp-run all -p output_dir images
@@ -19,7 +19,7 @@ $(NOTEBOOKS): $(READY)  ## one notebook, for example `make 02_single_neuron_csbp
 test: $(READY)  ## lint, types, unit tests, doctests, and every stored notebook against its own outputs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy csbp_core csbp_notebooks study examples
+	$(BIN)/mypy csbp_core csbp_notebooks study examples docs
 	$(BIN)/pytest -n auto --dist loadfile
 
 venv: $(READY)  ## what all others need and make for themselves
@@ -33,15 +33,25 @@ notebooks: $(READY)  ## refresh the stored executed notebooks
 bench: $(READY)  ## speed, into tests/benchmarks/results.json, BENCHMARKS.md and the README's line
 	$(BIN)/pytest -q tests/benchmarks/bench_*.py --benchmark-only --benchmark-json=/dev/null
 
-experiment_1 experiment_2 experiment_3 experiment_4: $(READY)  ## of study/PROTOCOL.md, into study/results/; goes on where it was stopped
-	$(BIN)/snakemake -s study/Snakefile --cores all --quiet rules -- $@
+# A cell that is there is finished: whatever else has changed, it is not made again.
+STUDY := $(BIN)/snakemake -s study/Snakefile --rerun-triggers mtime --rerun-incomplete --keep-going --quiet rules
+STUDY += $(if $(CONFIG),--configfile "$(CONFIG)") $(if $(PROFILE),--profile "$(PROFILE)",--cores all)
 
-study: $(READY)  ## all that study/Snakefile lists, also the long experiment behind notebook 08; goes on where it was stopped
-	$(BIN)/snakemake -s study/Snakefile --cores all --quiet rules
+experiment_1 experiment_2 experiment_3 experiment_4: $(READY)  ## of study/PROTOCOL.md, into study/results/; goes on where it was stopped
+	$(STUDY) -- $@
+
+rule_for_z: $(READY)  ## how to choose z, tried on tuning networks, into study/results/rule_for_z/
+	$(STUDY) -- $@
+
+study: $(READY)  ## all that study/config.yaml asks for, also the long experiment behind notebook 08; goes on where it was stopped
+	$(STUDY)
 
 SWEEP ?= sweeps/example.yaml
 sweep: $(READY)  ## a notebook at every point of a grid, into runs/sweeps/; `PROFILE=sweeps/profiles/slurm` is on a cluster
 	$(BIN)/python -m csbp_notebooks.sweep "$(SWEEP)" $(if $(JOBS),--jobs $(JOBS)) $(if $(PROFILE),--profile "$(PROFILE)")
+
+site: $(READY)  ## the web site, from stored notebooks and docstrings, into build/site/html
+	$(BIN)/python -m docs.build
 
 clean:  ## what can be made again
 	rm -rf .venv runs build dist *.whl *.egg-info .snakemake

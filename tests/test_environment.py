@@ -235,7 +235,8 @@ def test_make_lets_python_find_a_folder_that_is_not_named_in_ascii(project):
 # Plays Python: it prints a plan; of a cell and of the results it keeps the words, and makes them.
 PYTHON = """#!/bin/sh
 if [ "$2" = study.plan ]; then
-    echo '{"tasks": ["xor"], "needs": {"bp": [], "csbp": ["bp"]}, "experiment_1":
+    echo '{"is_all": true, "seeds": null, "shards": 1, "tasks": ["xor"], "arms": ["bp", "csbp"],
+        "needs": {"bp": [], "csbp": ["bp"]}, "experiment_1":
         {"tasks": ["xor"], "cells": ["inside_20-60_2.0", "inside_20-20_2.0"]},
         "experiment_2": {"tuned_as": {"csbp": "csbp"}, "everywhere": ["csbp"], "now_constant": []},
         "experiment_3": {"times": [10]},
@@ -264,7 +265,7 @@ def tunings(folder, start, schedule, arm):
 def test_the_study_runs_in_any_folder_with_any_python_from_anywhere(tmp_path):
     folder = tmp_path / FOLDER
     (folder / "study").mkdir(parents=True)
-    for name in ("Snakefile", "results.json"):
+    for name in ("Snakefile", "config.yaml", "results.json"):
         shutil.copy(ROOT / "study" / name, folder / "study")
     python = folder / "a python"
     python.write_text(PYTHON)

@@ -1,0 +1,79 @@
+"""How Sphinx builds the web site; `docs.build` calls it."""
+
+import os
+from typing import Any
+
+from sphinx.application import Sphinx
+
+import csbp_core
+from csbp_notebooks.files import ROOT
+from docs.facts import facts, where_to_run
+
+project = "Chaotic spiking back-propagation, checked"
+author = "The CSBP notebooks contributors"
+copyright = f"{author}; MIT license"
+version = release = csbp_core.__version__
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+    "sphinx_design",
+    "docs.mathml",
+]
+
+# What `extra` has is no page, and a stored widget would load its parts from another host.
+exclude_patterns = ["extra", "notebooks/explore.ipynb"]
+
+# Notebooks are shown as they are stored.
+nb_execution_mode = "off"
+nb_merge_streams = True
+myst_enable_extensions = ["colon_fence", "dollarmath", "substitution"]
+myst_heading_anchors = 3
+myst_substitutions = {
+    **facts(ROOT / "images"),
+    "where_to_run": where_to_run(os.environ.get("GITHUB_REPOSITORY")),  # set in its workflows
+}
+html_math_renderer = "mathml"
+
+# In docstrings `name` is code, and a link where there is such a name.
+default_role = "py:obj"
+napoleon_use_ivar = True
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+
+html_theme = "furo"
+html_title = "CSBP, checked"
+html_static_path = ["static"]
+html_css_files = ["site.css"]
+html_js_files = [("site.js", {"priority": 300})]  # before Sphinx's own search reads the option
+html_extra_path = ["extra"]
+html_copy_source = False
+html_show_sphinx = False
+html_theme_options = {
+    "light_css_variables": {"color-brand-primary": "#0b5c94", "color-brand-content": "#0b5c94"},
+    "dark_css_variables": {"color-brand-primary": "#7cc4f5", "color-brand-content": "#7cc4f5"},
+}
+
+
+def keep_stars(
+    app: Sphinx, what: str, name: str, item: Any, options: Any, lines: list[str]
+) -> None:
+    """Let a glob in a docstring, "**.conv", not begin a bold phrase."""
+    lines[:] = [line.replace('"**', r'"\**') for line in lines]
+
+
+def say_levels(app: Sphinx, page: str, template: str, context: dict[str, Any], tree: Any) -> None:
+    """Tell screen readers the level of the headings in the sidebar, which Sphinx leaves out."""
+    navigation = context["furo_navigation_tree"]
+    heading = 'role="heading"'
+    context["furo_navigation_tree"] = navigation.replace(heading, f'{heading} aria-level="2"')
+
+
+def setup(app: Sphinx) -> None:
+    """What Sphinx calls."""
+    app.connect("html-page-context", say_levels, priority=900)  # once the theme has made them
+    app.connect("autodoc-process-docstring", keep_stars)

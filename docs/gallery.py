@@ -1,0 +1,155 @@
+"""The gallery: a page with every figure, what it checks and what was measured."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import nbformat
+
+CLAIM = "**The claim.** "  # how the paragraph of a notebook begins that says what it checks
+
+
+class Figure(NamedTuple):
+    """A figure of the collection, with the pictures beside it."""
+
+    name: str
+    notebook: str  # its name, without the suffix
+    title: str
+    claim: str  # Markdown
+    measured: str
+    alt: dict[str, str]  # what each picture shows, by the picture's name; this figure's comes first
+
+    @property
+    def beside(self) -> list[str]:
+        """The names of the other pictures of its notebook."""
+        return [picture for picture in self.alt if picture != self.name]
+
+
+def read_figures(images: Path, notebooks: Path) -> list[Figure]:
+    """The figures, in the order of their notebooks.
+
+    Args:
+        images: a folder with a JSON file per figure, as `record` writes it.
+        notebooks: the folder with the notebooks that the files name.
+
+    Raises KeyError for a file without a summary, or without the alt texts of its pictures, and
+    ValueError for a notebook without a title or a claim.
+    """
+    figures = [read_figure(path, notebooks) for path in images.glob("*.json")]
+    return sorted(figures, key=lambda figure: figure.notebook)
+
+
+def read_figure(path: Path, notebooks: Path) -> Figure:
+    """The figure that a JSON file belongs to; see `read_figures`."""
+    recorded = json.loads(path.read_text(encoding="utf-8"))
+    notebook = recorded["provenance"]["notebook"]
+    results = recorded["results"]
+    paragraphs = paragraphs_of(notebooks / f"{notebook}.ipynb")
+    return Figure(
+        name=path.stem,
+        notebook=notebook,
+        title=title_in(paragraphs, notebook),
+        claim=claim_in(paragraphs, notebook),
+        measured=results["summary"],
+        alt=results.get("alt", {path.stem: results["summary"]}),
+    )
+
+
+def paragraphs_of(path: Path) -> list[str]:
+    """The paragraphs of a notebook's first cell."""
+    first_cell = nbformat.read(path, as_version=4).cells[0].source
+    return [paragraph.replace("\n", " ") for paragraph in first_cell.split("\n\n")]
+
+
+def title_in(paragraphs: Sequence[str], notebook: str) -> str:
+    """The title of a notebook, without its number."""
+    found = re.fullmatch(r"# (?:\d+\. )?(.+)", paragraphs[0])
+    if found is None:
+        raise ValueError(f"{notebook} has no title: its first line must be `# Title`")
+    return found.group(1)
+
+
+def claim_in(paragraphs: Iterable[str], notebook: str) -> str:
+    """The claim that a notebook checks, a paragraph of Markdown."""
+    for paragraph in paragraphs:
+        if paragraph.startswith(CLAIM):
+            # Where lines of code follow in the notebook, the sentence ends here.
+            return re.sub(":$", ".", paragraph.removeprefix(CLAIM))
+    raise ValueError(f"{notebook} has no claim: a paragraph of its first cell must begin {CLAIM!r}")
+
+
+INTRODUCTION = """\
+# Gallery
+
+Every figure of the collection: what is claimed, and what was measured. Beside each are the notebook
+that draws it, the picture as SVG, and as JSON its numbers with what they were made with.
+"""
+
+ENTRY = """
+## {title}
+
+:::::{{grid}} 1 1 2 2
+:gutter: 3
+:class-container: figure-entry
+
+::::{{grid-item}}
+:columns: 12 12 7 7
+
+{picture}
+::::
+
+::::{{grid-item}}
+:columns: 12 12 5 5
+
+**Claim.** {claim}
+
+**Measured.** {measured}
+
+{links}
+::::
+
+:::::
+"""
+
+PICTURE = """\
+```{{image}} images/{name}.png
+:alt: {alt}
+:target: images/{name}.svg
+```
+"""
+
+
+def gallery_page(figures: Iterable[Figure]) -> str:
+    """The page, Markdown: an entry per figure."""
+    return INTRODUCTION + "".join(entry(figure) for figure in figures)
+
+
+def entry(figure: Figure) -> str:
+    """What the page has on a figure."""
+    pictures = [figure.name, *figure.beside]
+    return ENTRY.format(
+        title=figure.title,
+        claim=figure.claim,
+        measured=figure.measured,
+        picture="\n".join(picture(name, figure.alt[name]) for name in pictures),
+        links=links_of(figure),
+    )
+
+
+def picture(name: str, alt: str) -> str:
+    """A picture, which leads to itself as a drawing that can be enlarged."""
+    quoted = json.dumps(" ".join(alt.split()), ensure_ascii=False)  # YAML reads it as it is
+    return PICTURE.format(name=name, alt=quoted)
+
+
+def links_of(figure: Figure) -> str:
+    """To the notebook, the numbers and the drawing. What is no page of Sphinx is linked in HTML."""
+    files = f"images/{figure.name}"
+    return (
+        f"[Notebook](notebooks/{figure.notebook}.ipynb) · "
+        f'<a href="{files}.svg">SVG</a> · <a href="{files}.json">JSON</a>'
+    )

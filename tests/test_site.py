@@ -1,0 +1,426 @@
+"""The web site: what its pages say, that their links hold, and how it behaves in a real browser."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import unquote, urlsplit
+
+import nbformat
+import pytest
+from axe_core_python.selenium import Axe
+from justhtml import JustHTML
+from selenium import webdriver
+from selenium.common.exceptions import WebDriverException
+from selenium.webdriver import ActionChains
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
+
+import csbp_core
+from csbp_notebooks.files import NOTEBOOKS, ROOT
+from docs.build import build
+from docs.explorer import explorer_fragment
+from docs.gallery import claim_in, gallery_page, read_figures, title_in
+from docs.long_description import with_absolute_links
+from docs.mathml import mathml
+from study.analysis import rows
+
+IMAGES = ROOT / "images"
+PHONE = 390  # CSS pixels, the width of a phone
+HERE = ("file:", "data:", "blob:")  # where a page may load from
+SOME_SECONDS = 20
+A_MINUTE = 60
+
+# Sphinx and its extensions, of what they will have to change in one another.
+pytestmark = pytest.mark.filterwarnings("ignore:.*Sphinx")
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory):
+    """The folder with the pages: it is there only if Sphinx has warned of nothing."""
+    return build(tmp_path_factory.mktemp("site"))
+
+
+class Page(NamedTuple):
+    """A page, parsed."""
+
+    path: Path
+    html: JustHTML
+    names: list[str]  # of the places that a link may lead to
+
+    def values(self, attribute):
+        """The values of an attribute of all elements that have it."""
+        return [element.attrs[attribute] for element in self.html.query(f"[{attribute}]")]
+
+
+def parsed(path):
+    text = path.read_text(encoding="utf-8")
+    html = JustHTML(text, sanitize=False, collect_errors=True)
+    return Page(path, html, [element.attrs["id"] for element in html.query("[id]")])
+
+
+@pytest.fixture(scope="session")
+def pages(site):
+    return {path: parsed(path) for path in sorted(site.rglob("*.html"))}
+
+
+# Numbers
+
+
+def test_the_gallery_says_what_the_notebooks_print():
+    """It is made of the files beside the figures; what the notebooks have printed is stored."""
+    for figure in read_figures(IMAGES, NOTEBOOKS):
+        notebook = nbformat.read(NOTEBOOKS / f"{figure.notebook}.ipynb", as_version=4)
+        printed = json.dumps(notebook, ensure_ascii=False)
+        assert figure.measured in printed, figure.name
+
+
+def test_the_gallery_has_every_figure_with_its_files(site, pages):
+    gallery = pages[site / "gallery.html"]
+    links = gallery.values("href")
+    for path in IMAGES.glob("*.json"):
+        assert f"images/{path.name}" in links
+        assert f"images/{path.stem}.svg" in links
+        assert f"_images/{path.stem}.png" in gallery.values("src")
+
+
+def test_another_number_in_a_file_is_another_number_in_the_gallery(tmp_path):
+    recorded = json.loads((IMAGES / "example1.json").read_text())
+    recorded["results"]["summary"] = "w slides to 0.123"
+    (tmp_path / "example1.json").write_text(json.dumps(recorded))
+    assert "**Measured.** w slides to 0.123" in gallery_page(read_figures(tmp_path, NOTEBOOKS))
+
+
+def test_a_text_of_any_signs_comes_into_the_gallery_whole(site, pages):
+    """Those that the files have: with colons, stars and arrows."""
+    texts = pages[site / "gallery.html"].values("alt")
+    for figure in read_figures(IMAGES, NOTEBOOKS):
+        assert set(figure.alt.values()) <= set(texts)
+
+
+def words_of(page):
+    """The text of a page, without its line breaks."""
+    return " ".join(page.html.to_text().split())
+
+
+def test_the_front_page_counts_as_the_results_of_the_study_do(site, pages):
+    """Against the study's own table of results, corrected p values and all."""
+    results = json.loads((ROOT / "study" / "results.json").read_text())["results"]
+    csbp = [row for row in rows(results) if row["arm"] == "csbp"]
+    better = sum(row["difference"] > 0 and row["p_holm"] < 0.05 for row in csbp)
+    assert f"better than BP in {better} of {len(csbp)} small tasks" in words_of(
+        pages[site / "index.html"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("first_cell", "missing"), [("One neuron", "title"), ("# 1. One neuron\n\nIt spikes.", "claim")]
+)
+def test_a_notebook_without_title_or_claim_is_refused_by_name(first_cell, missing):
+    paragraphs = first_cell.split("\n\n")
+    with pytest.raises(ValueError, match=f"01_one has no {missing}"):
+        title_in(paragraphs, "01_one"), claim_in(paragraphs, "01_one")
+
+
+# Pages
+
+
+def test_pages_are_valid_html(pages):
+    assert {path: page.html.errors for path, page in pages.items() if page.html.errors} == {}
+
+
+def test_no_name_stands_twice_in_a_page(pages):
+    for path, page in pages.items():
+        assert len(page.names) == len(set(page.names)), path
+
+
+def test_every_picture_has_a_text_in_its_place(pages):
+    for path, page in pages.items():
+        texts = [picture.attrs.get("alt", "") for picture in page.html.query("img")]
+        assert [text for text in texts if not text or text.endswith(".png")] == [], path
+
+
+def targets(page):
+    """Files that the links of a page lead to, each with the name of a place in it, or none."""
+    for link in page.values("href"):
+        url = urlsplit(link)
+        if url.scheme == "":
+            path = page.path.parent / unquote(url.path) if url.path else page.path
+            yield path.resolve(), unquote(url.fragment)
+
+
+def test_every_link_leads_somewhere(pages):
+    for page in pages.values():
+        for path, place in targets(page):
+            assert path.is_file(), (page.path, path)
+            if place and path in pages:
+                assert place in pages[path].names, (page.path, path, place)
+
+
+def test_every_notebook_and_public_name_has_its_place(site, pages):
+    for path in NOTEBOOKS.glob("0*.ipynb"):
+        assert site / "notebooks" / f"{path.stem}.html" in pages
+    names = {name for page in pages.values() for name in page.names}
+    assert {f"csbp_core.{name}" for name in csbp_core.__all__ if name != "dynamics"} <= names
+    assert {f"csbp_core.dynamics.{name}" for name in csbp_core.dynamics.__all__} <= names
+
+
+# Formulas
+
+
+def test_a_formula_becomes_mathml():
+    formula = ET.fromstring(mathml(r"\frac{1}{2}\log(1 - s)", "block"))
+    space = "{http://www.w3.org/1998/Math/MathML}"
+    assert [element.text for element in formula.iter(f"{space}mn")] == ["1", "2", "1"]
+    assert formula.find(f".//{space}mfrac") is not None
+
+
+@pytest.mark.parametrize(("formula", "spaces"), [(r"\log s", 1), (r"\log(s)", 0), (r"\max x", 1)])
+def test_a_function_stands_off_from_a_letter_alone(formula, spaces):
+    assert mathml(formula, "inline").count("<mspace") == spaces
+
+
+# The page of the package
+
+
+@pytest.mark.parametrize(
+    ("relative", "absolute"),
+    [
+        (
+            "[07](notebooks/07.ipynb)",
+            "[07](https://github.com/lab/csbp/blob/v1/notebooks/07.ipynb)",
+        ),
+        ('<img src="images/a.png">', '<img src="https://github.com/lab/csbp/raw/v1/images/a.png">'),
+        ("![a](images/a.png)", "![a](https://github.com/lab/csbp/raw/v1/images/a.png)"),
+        ("[doi](https://doi.org/1)", "[doi](https://doi.org/1)"),
+        ("[below](#limits)", "[below](#limits)"),
+    ],
+)
+def test_links_of_the_packages_page_are_absolute(relative, absolute):
+    assert with_absolute_links(relative, "lab/csbp", "v1") == absolute
+
+
+# The explorer
+
+
+def test_an_explorer_that_would_end_its_script_is_refused(tmp_path):
+    script = tmp_path / "explorer.js"
+    script.write_text('export function mount() { return "</script>"; }')
+    with pytest.raises(ValueError, match=r"explorer\.js contains </script"):
+        explorer_fragment(script)
+
+
+# In a browser
+
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
+
+needs_browser = pytest.mark.skipif(
+    BROWSER is None or DRIVER is None,
+    reason="needs a browser and its driver, on Debian `apt-get install chromium chromium-driver`",
+)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[webdriver.Chrome]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = BROWSER
+    options.add_argument("--headless=new")
+    options.add_argument("--no-sandbox")  # which root, as in a container, cannot have
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    yield driver
+    driver.quit()
+
+
+def show_as(browser, width, theme="light"):
+    """Give the window the width of a device, and the page the theme that its user prefers."""
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width <= PHONE}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    preferred = {"features": [{"name": "prefers-color-scheme", "value": theme}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", preferred)
+
+
+def complaints(browser):
+    """What the console has said since it was asked last."""
+    return [entry["message"] for entry in browser.get_log("browser")]
+
+
+def requested(browser):
+    """The addresses that were asked for since it was asked last."""
+    for entry in browser.get_log("performance"):
+        event = json.loads(entry["message"])["message"]
+        if event["method"] == "Network.requestWillBeSent":
+            yield event["params"]["request"]["url"]
+
+
+@needs_browser
+def test_no_page_complains_asks_another_host_or_is_wider_than_a_phone(browser, pages):
+    show_as(browser, PHONE)
+    for path in pages:
+        browser.get(path.as_uri())
+        assert complaints(browser) == [], path
+        assert [url for url in requested(browser) if not url.startswith(HERE)] == [], path
+        width = browser.execute_script("return document.documentElement.scrollWidth")
+        assert width <= PHONE, path
+
+
+# A page of each kind: the others are of the same parts.
+KINDS = (
+    "index.html",
+    "gallery.html",
+    "explorer.html",
+    "verdicts.html",
+    "notebooks/02_single_neuron_csbp.html",
+    "api/chaotic_loss.html",
+    "search.html",
+)
+RULES = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa"]}}
+
+
+@needs_browser
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_pages_can_be_read_by_everyone(browser, site, theme):
+    """By axe: contrast of 4.5 to 1, names of what can be pressed, all within reach of the keys."""
+    show_as(browser, 1300, theme)
+    for name in KINDS:
+        browser.get((site / name).as_uri())
+        found = Axe().run(browser, options=RULES)["violations"]
+        assert [(rule["id"], rule["nodes"][0]["html"]) for rule in found] == [], name
+
+
+@needs_browser
+def test_search_finds_a_word(browser, site):
+    show_as(browser, 1300)
+    browser.get(f"{(site / 'search.html').as_uri()}?q=bifurcation")
+    hit = (By.CSS_SELECTOR, "#search-results a[href*='04_bifurcation']")
+    WebDriverWait(browser, SOME_SECONDS).until(lambda browser: browser.find_elements(*hit))
+    assert complaints(browser) == []
+
+
+def drawn(browser):
+    """The pictures of the explorer, as text."""
+    script = "return [...document.querySelectorAll('canvas')].map(canvas => canvas.toDataURL())"
+    return browser.execute_script(script)
+
+
+def redrawn(browser, before):
+    """The pictures once one of them has changed."""
+    wait = WebDriverWait(browser, SOME_SECONDS)
+    wait.until(lambda browser: drawn(browser) != before)
+    return drawn(browser)
+
+
+SLIDERS = ("z0", "beta", "I0", "lr", "w0", "time_steps", "rate_steps", "epoch")
+
+
+@needs_browser
+def test_the_keyboard_reaches_every_slider_and_each_changes_a_picture(browser, site):
+    show_as(browser, 1300)
+    browser.get((site / "explorer.html").as_uri())
+    pictures = redrawn(browser, [])
+    reached = set()
+    first = browser.find_element(By.CSS_SELECTOR, ".csbp-explorer button")
+    browser.execute_script("arguments[0].focus()", first)
+    for _ in range(len(SLIDERS) + 10):
+        ActionChains(browser).send_keys(Keys.TAB).perform()
+        element = browser.switch_to.active_element
+        if element.get_attribute("type") == "range":
+            element.send_keys(Keys.ARROW_LEFT * 3)
+            pictures = redrawn(browser, pictures)
+            reached.add(element.get_attribute("name"))
+    assert reached == set(SLIDERS)
+    assert complaints(browser) == []
+
+
+# In JupyterLab
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+# Shows the widget, and writes down where its first slider stands whenever it is moved.
+CELL = """\
+from pathlib import Path
+from csbp_notebooks.explorer import Explorer
+
+explorer = Explorer()
+explorer.observe(lambda change: Path("z0").write_text(str(change.new)), "z0")
+explorer"""
+
+
+@pytest.fixture
+def lab(tmp_path) -> Iterator[str]:
+    """The address of a JupyterLab with a notebook that shows the widget."""
+    cells = [nbformat.v4.new_code_cell(CELL)]
+    metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata=metadata)
+    nbformat.write(notebook, tmp_path / "widget.ipynb")
+    port = free_port()
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"]
+    command += [f"--ServerApp.port={port}", "--IdentityProvider.token="]
+    own = {"JUPYTER_CONFIG_DIR": str(tmp_path), "JUPYTERLAB_SETTINGS_DIR": str(tmp_path)}
+    server = subprocess.Popen(
+        [*command, "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"],
+        cwd=tmp_path,
+        env={**os.environ, **own},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    yield f"http://127.0.0.1:{port}/lab/tree/widget.ipynb"
+    server.terminate()
+    server.wait(SOME_SECONDS)
+
+
+def open_when_ready(browser, address):
+    """Load a page of a server that is about to start."""
+
+    def answers(browser):
+        try:
+            browser.get(address)
+        except WebDriverException:  # nobody listens yet
+            return False
+        return True
+
+    WebDriverWait(browser, A_MINUTE).until(answers)
+
+
+def shown(browser, selector):
+    """The first element of a selector, once it can be seen."""
+
+    def visible(browser):
+        elements = browser.find_elements(By.CSS_SELECTOR, selector)
+        return next((element for element in elements if element.is_displayed()), None)
+
+    return WebDriverWait(browser, A_MINUTE).until(visible)
+
+
+@needs_browser
+def test_the_widget_works_in_jupyterlab_and_python_sees_its_sliders(browser, lab, tmp_path):
+    show_as(browser, 1300)
+    open_when_ready(browser, lab)
+    shown(browser, ".jp-NotebookPanel .cm-content").click()
+    shown(browser, "[data-status=idle]")  # the kernel's
+    ActionChains(browser).key_down(Keys.SHIFT).send_keys(Keys.ENTER).key_up(Keys.SHIFT).perform()
+    slider = shown(browser, ".csbp-explorer input[name=z0]")
+    pictures = drawn(browser)
+    slider.send_keys(Keys.HOME)
+    redrawn(browser, pictures)
+    seen = tmp_path / "z0"
+    smallest = float(slider.get_attribute("min"))
+    WebDriverWait(browser, SOME_SECONDS).until(
+        lambda _: seen.exists() and float(seen.read_text() or "nan") == smallest
+    )
