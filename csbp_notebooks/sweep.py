@@ -1,6 +1,7 @@
 """The command behind `make sweep`: a notebook at every point of a grid, by Snakemake."""
 
 import contextlib
+import fcntl
 import json
 import re
 import shutil
@@ -20,9 +21,6 @@ from .files import ROOT, replace_file, writable_folder
 from .kernel import refuse_shadows
 from .streams import say
 from .sweep_plan import Point, Sweep, code_digest, read_sweep
-
-if sys.platform != "win32":
-    import fcntl
 
 # Of every point. In a process of its own, as a notebook that runs by hand.
 CSBP_RUN = [sys.executable, "-m", "csbp_notebooks.cli"]
@@ -89,8 +87,7 @@ def alone(sweep: Sweep) -> Iterator[int]:
 def _lock(file: IO) -> bool:
     """Lock a file, and return whether that could be done."""
     try:
-        if sys.platform != "win32":  # which has no such locks
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
@@ -164,7 +161,7 @@ def gather(sweep: Sweep, code: str) -> bool:
     Returns whether every point is done. Raises ValueError, one line, for a result to be gathered
     that no point has.
     """
-    from .sweep_results import Row, results_in, write_results  # matplotlib and torch take seconds
+    from .sweep_results import Row, read_row, write_results  # matplotlib and torch take seconds
 
     rows = []
     not_run = 0
@@ -172,7 +169,7 @@ def gather(sweep: Sweep, code: str) -> bool:
         folder = sweep.folder / point.name
         outcome = outcome_of(outcome_file(sweep, point, code))
         done = outcome == "done"
-        rows.append(Row(point.varied, results_in(folder) if done else None))
+        rows.append(read_row(point.varied, folder) if done else Row(point.varied, None))
         if outcome is None and not (folder / "log.txt").exists():
             not_run += 1
         elif not done:

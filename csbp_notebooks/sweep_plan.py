@@ -20,6 +20,7 @@ from .run import prepare
 
 SPACED = ("from", "to", "points", "scale")  # what describes evenly spaced values
 SCALES: dict[str, Callable] = {"lin": np.linspace, "log": np.geomspace}
+COUNTED = (".py", ".json")  # of the files in a package, sources and results
 NAME_LENGTH = 80  # of what a point's folder says of its parameters
 
 
@@ -276,9 +277,10 @@ def _check_axis(axis: Any, varied: Mapping[str, list[Any]]) -> None:
 def code_digest(notebook: str) -> str:
     """A digest of all but the parameters that a notebook's numbers depend on.
 
-    That is the code in its cells, every source of the project's packages that it names, and the
-    versions of the packages that a figure's numbers name. Outputs stored in the notebook, and the
-    modules of the sweep itself, which no notebook uses, do not count.
+    That is the code in its cells, every source of the project's packages that it names, with the
+    results that lie beside the sources, and the versions of the packages that a figure's numbers
+    name. Outputs stored in the notebook, and the modules of the sweep itself, which no notebook
+    uses, do not count.
 
     Args:
         notebook: its name, without its suffix.
@@ -290,9 +292,14 @@ def code_digest(notebook: str) -> str:
     named = [name for name in PACKAGES if re.search(rf"\b{name}\b", "\n".join(sources))]
     digest = hashlib.sha256(json.dumps([sources, versions(*VERSIONED)]).encode())
     for package in named:
-        for path in sorted((ROOT / package).rglob("*.py")):
-            if path.parent.name == "csbp_notebooks" and path.name.startswith("sweep"):
+        for path in sorted((ROOT / package).rglob("*")):
+            if path.suffix not in COUNTED or _is_of_sweeps(path):
                 continue
             digest.update(f"{path.relative_to(ROOT)}\n".encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
+
+
+def _is_of_sweeps(path: Path) -> bool:
+    """Whether a source is one of the sweep itself."""
+    return path.parent.name == "csbp_notebooks" and path.name.startswith("sweep")

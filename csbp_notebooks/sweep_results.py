@@ -14,7 +14,6 @@ import numpy as np
 from .figures import save_figure, setup
 from .files import replace_file
 from .parameters import did_you_mean
-from .provenance import record
 from .sweep_plan import Figure, Sweep
 
 MISSING = "0.85"  # the grey of a point that has no number
@@ -25,6 +24,28 @@ class Row(NamedTuple):
 
     varied: dict[str, Any]  # the parameters of the grid, and the seed
     results: dict[str, Any] | None  # by name, `flat`; None where the point is not done
+    provenance: dict[str, Any] | None = None  # of its numbers, but for the parameters; likewise
+
+
+def read_row(varied: dict[str, Any], folder: Path) -> Row:
+    """A point that is done.
+
+    Args:
+        varied: its parameters of the grid.
+        folder: where its notebook recorded what it found.
+    """
+    return Row(varied, results_in(folder), provenance_in(folder))
+
+
+def provenance_in(folder: Path) -> dict[str, Any]:
+    """What the numbers in a folder were made with, besides parameters: one run has made them all.
+
+    Args:
+        folder: of a point.
+    """
+    first = min(folder.glob("*.json"))
+    provenance = json.loads(first.read_bytes())["provenance"]
+    return {name: value for name, value in provenance.items() if name != "parameters"}
 
 
 def results_in(folder: Path) -> dict[str, Any]:
@@ -120,7 +141,10 @@ def table(rows: Iterable[Row], names: Sequence[str]) -> str:
 
 
 def write_results(sweep: Sweep, rows: Sequence[Row]) -> list[Path]:
-    """Write a sweep's table and, where it has one, its figure: PNG, SVG and JSON.
+    """Write a sweep's table, what it was made with, and where it has one its figure, PNG and SVG.
+
+    The JSON names the code and the machines of the points, not those of this process, which may be
+    others.
 
     Args:
         sweep: the sweep.
@@ -133,8 +157,9 @@ def write_results(sweep: Sweep, rows: Sequence[Row]) -> list[Path]:
         chosen_names(sweep.figure.values, rows)
     path = sweep.folder / f"{sweep.name}.csv"
     replace_file(path, table(rows, names).encode())
+    json_file = _write_provenance(sweep, rows)
     if sweep.figure is None:
-        return [path]
+        return [path, json_file]
 
     setup(sweep.folder)
     plt.switch_backend("agg")
@@ -142,13 +167,41 @@ def write_results(sweep: Sweep, rows: Sequence[Row]) -> list[Path]:
     fig.suptitle(f"{sweep.notebook}, {what_a_point_is(sweep.figure, rows)}", fontsize=10)
     save_figure(fig, sweep.folder / sweep.name)
     plt.close(fig)
-    record(
-        sweep.folder / sweep.name,
-        notebook=sweep.notebook,
-        parameters={**sweep.fixed, **sweep.varied},
-        results=_shown(sweep.figure, rows),
-    )
-    return [path, *(path.with_suffix(suffix) for suffix in (".png", ".svg", ".json"))]
+    return [path, json_file, *(path.with_suffix(suffix) for suffix in (".png", ".svg"))]
+
+
+def _write_provenance(sweep: Sweep, rows: Sequence[Row]) -> Path:
+    """Write what the table was made with, and the numbers of the figure."""
+    content = {
+        "results": {} if sweep.figure is None else _shown(sweep.figure, rows),
+        "provenance": {
+            "notebook": sweep.notebook,
+            "parameters": {**sweep.fixed, **sweep.varied},
+            "points": made_with(rows),
+        },
+    }
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+    path = sweep.folder / f"{sweep.name}.json"
+    replace_file(path, text.encode() + b"\n")
+    return path
+
+
+def made_with(rows: Iterable[Row]) -> list[dict[str, Any]]:
+    """What the points were made with that are done, each with how many of them: `count`.
+
+    Args:
+        rows: all points.
+
+    Example:
+        >>> made_with([Row({"z": z}, {"w": 1}, {"commit": "f593b85"}) for z in (1, 2)])
+        [{'count': 2, 'commit': 'f593b85'}]
+    """
+    provenances = [row.provenance for row in rows if row.provenance is not None]
+    distinct: list[dict[str, Any]] = []
+    for provenance in provenances:
+        if provenance not in distinct:
+            distinct.append(provenance)
+    return [{"count": provenances.count(provenance), **provenance} for provenance in distinct]
 
 
 def what_a_point_is(figure: Figure, rows: Sequence[Row]) -> str:

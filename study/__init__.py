@@ -11,9 +11,10 @@ cell is made in four steps, all of them in `cell.py`:
 3. they are tested, once;
 4. the largest Lyapunov exponent along their training is measured.
 
-Snakemake runs the cells (`Snakefile`, which asks `plan.py` what there is to run), `collect.py`
-merges them into `results.json`, `analysis.py` turns that into the rows of a table, with intervals
-and corrected p values, and `verdicts.py` says what they mean for the claim.
+Snakemake runs the cells (`Snakefile`, which asks `plan.py` what there is to run of what
+`config.yaml` asks for), `collect.py` merges them into `results.json`, `analysis.py` turns that into
+the rows of a table, with intervals and corrected p values, and `verdicts.py` says what they mean
+for the claim.
 
 What imports what::
 
@@ -34,7 +35,8 @@ arms of the first and trains them by `train.py`, on other splits and seeds:
 2. `experiment_1.py` trains networks with one hidden layer by rules that differ in overshoot alone
    (`overshoot.py`, `flow.py`), `experiment_2.py` the arms from two starts under two schedules, and
    tests them under noise too (`robustness.py`), `experiment_3.py` the membrane form and its
-   controls (`substeps.py`); `outcome.py` is what all of them record of a training;
+   controls (`substeps.py`); `outcome.py` is what all of them record of a training, and `shards.py`
+   makes a cell of experiment 2 from parts that were trained apart;
 3. `experiment_4.py` trains a network of the authors' kind on Fashion-MNIST (`fashion_mnist.py`,
    `image_network.py`, `image_training.py`, `image_measurements.py`);
 4. `second_results.py` makes of all cells (`second_cells.py`) a table of contrasts with intervals

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,14 +53,21 @@ def run(
         provenance: what the record's provenance holds besides.
     """
     options = parser.parse_args(arguments)
+    with bad_input_in_one_line(name):
+        _make(options, make, provenance)
+
+
+@contextlib.contextmanager
+def bad_input_in_one_line(name: str) -> Iterator[None]:
+    """End with a ValueError's line on stderr and exit code 2; `name` is that of the command."""
     try:
-        _write(options, make, provenance)
+        yield
     except ValueError as error:
         print(f"{name}: {error}", file=sys.stderr)
         sys.exit(2)
 
 
-def _write(
+def _make(
     options: argparse.Namespace,
     make: Callable[[argparse.Namespace], dict[str, Any]],
     provenance: dict[str, Any],
@@ -80,7 +88,12 @@ def _write(
         "versions": versions("torch", "numpy", "scikit-learn"),
         **machine(),
     }
-    replace_file(options.out, json.dumps(record, allow_nan=False).encode() + b"\n")
+    write(options.out, record)
+
+
+def write(path: Path, record: dict[str, Any]) -> None:
+    """Write a record with its provenance, whole or not at all."""
+    replace_file(path, json.dumps(record, allow_nan=False).encode() + b"\n")
 
 
 def check_out(path: Path) -> None:

@@ -22,6 +22,7 @@ from .cell import plain
 from .outcome import train_and_test
 from .overshoot import Overshoot, layer_critical_z
 from .protocol import Networks, digest, final_networks
+from .shards import add_seeds, first_seeds
 from .tasks import TASKS, Task
 from .tuning import read_choice
 
@@ -199,6 +200,7 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument("--ratio", type=float, required=True, help="z0 / z_c")
     parser.add_argument("--csbp", type=Path, required=True, help="what study.tuning wrote for csbp")
     parser.add_argument("--substeps", type=int, default=1, help="of the flow, times what is needed")
+    add_seeds(parser)
     return parser
 
 
@@ -213,7 +215,8 @@ def made(options: argparse.Namespace) -> dict[str, Any]:
         z_tuned=tuned["z"],
         substeps=options.substeps,
     )
-    return run_condition(options.task, condition)
+    networks = first_seeds(final_networks(options.task), options.seeds)
+    return run_condition(options.task, condition, networks)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

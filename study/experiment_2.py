@@ -1,6 +1,8 @@
 """Experiment 2 of `PROTOCOL.md`, one cell: an arm at its tuned settings, trained and tested.
 
 python -m study.experiment_2 digits_1 csbp --tuned csbp.json --out cell.json
+
+With `--shard 1 4` the first quarter of its networks, for `study.shards` to gather.
 """
 
 from __future__ import annotations
@@ -14,8 +16,9 @@ from csbp_core.checks import check, check_choice
 
 from . import command, robustness
 from .arms import EVERY_ARM
-from .outcome import train_and_test
+from .outcome import train_and_test_each
 from .protocol import Networks, digest, final_networks
+from .shards import add_seeds, add_shard, first_seeds, gathered, shard_of
 from .tasks import TASKS
 from .train import Training
 from .tuning import conditions_of, longest, read_choice
@@ -83,10 +86,27 @@ def run_cell(name: str, setting: Setting, networks: Networks | None = None) -> d
     Raises ValueError, one line, for an unknown name or a number out of range.
     """
     check_choice("name", name, TASKS)
+    networks = final_networks(name) if networks is None else networks
+    return gathered([run_shard(name, setting, networks)])
+
+
+def run_shard(name: str, setting: Setting, networks: Networks) -> dict[str, Any]:
+    """The same for some of a cell's networks, as `study.shards.gathered` takes it.
+
+    Args:
+        name: of a task, of `TASKS`.
+        setting: what they are trained with.
+        networks: which.
+
+    Returns what `run_cell` does, but of `curve` that of every network,
+    `[validations][networks]`.
+
+    Raises ValueError as `run_cell` does.
+    """
+    check_choice("name", name, TASKS)
     check_choice("arm", setting.arm, ARMS)
     task = TASKS[name]
     check("epochs", setting.epochs, f"[{task.every}, {longest(task)}]", integer=True)
-    networks = final_networks(name) if networks is None else networks
     trained_as = ARMS[setting.arm].trained_as
     run = Training(
         task,
@@ -99,7 +119,7 @@ def run_cell(name: str, setting: Setting, networks: Networks | None = None) -> d
         start_from_data=setting.start_from_data,
         schedule=setting.schedule,
     )
-    state, found = train_and_test(run, setting.epochs)
+    state, found = train_and_test_each(run, setting.epochs)
     cell = {
         "task": name,
         **setting._asdict(),
@@ -122,11 +142,14 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument(
         "--tuned", type=Path, required=True, help="what study.tuning wrote for the arm, or for csbp"
     )
+    add_seeds(parser)
+    add_shard(parser)
     return parser
 
 
 def made(options: argparse.Namespace) -> dict[str, Any]:
-    """The cell that the command line asks for."""
+    """The cell that the command line asks for, or a shard of it."""
+    networks = first_seeds(final_networks(options.task), options.seeds)
     tuned = read_choice("--tuned", options.tuned, options.task, ARMS[options.arm].tuned_as)
     conditions = conditions_of(tuned)
     setting = Setting(
@@ -137,7 +160,10 @@ def made(options: argparse.Namespace) -> dict[str, Any]:
         z=tuned["z"],
         epochs=tuned["epochs"],
     )
-    return run_cell(options.task, setting)
+    if options.shard is None:
+        return run_cell(options.task, setting, networks)
+    shard = run_shard(options.task, setting, shard_of(networks, *options.shard))
+    return {"shard": options.shard, **shard}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

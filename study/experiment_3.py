@@ -20,6 +20,7 @@ from .cell import Setting
 from .contrasts import contrast, split_means
 from .outcome import train_and_test
 from .protocol import MARGINS, Networks, digest, final_networks
+from .shards import add_seeds, first_seeds
 from .substeps import MOST_SUBSTEPS, SubSteps
 from .tasks import TASKS, Task
 from .train import Training
@@ -170,6 +171,7 @@ def command_line() -> argparse.ArgumentParser:
         required=True,
         help="what study.tuning wrote for quadratic_membrane; for substeps, for membrane",
     )
+    add_seeds(parser)
     return parser
 
 
@@ -178,9 +180,10 @@ def made(options: argparse.Namespace) -> dict[str, Any]:
     if (options.cell == "substeps") != (options.times is not None):
         raise ValueError(f"--times = {options.times}: must be given for substeps, and for it alone")
     setting = _read_setting(options.tuned, options.task, TUNED_ARM[options.cell])
+    networks = first_seeds(final_networks(options.task), options.seeds)
     if options.cell == "substeps":
-        return run_substeps(options.task, options.times, setting)
-    return run_quadratic(options.task, setting)
+        return run_substeps(options.task, options.times, setting, networks)
+    return run_quadratic(options.task, setting, networks)
 
 
 def _read_setting(path: Path, task: str, arm: str) -> Setting:

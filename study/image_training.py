@@ -123,14 +123,19 @@ class AuthorsCSBP(Addition):
     It acts on the membrane of the first layer of neurons after the last reset and on the output of
     fc1, a mean over each, with the authors' clamp.
 
+    Args:
+        net: the network that is trained.
+        epochs: of the training, in which z falls to a hundredth.
+        z_start: the strength at the start, > 0; the authors' unless told otherwise.
+
     Attributes:
         chaos: the plug-in.
     """
 
-    def __init__(self, net: ImageNetwork, epochs: int) -> None:
+    def __init__(self, net: ImageNetwork, epochs: int, z_start: float = Z) -> None:
         super().__init__(net, epochs)
         beta = (Z_END / Z) ** (1 / epochs)
-        self.chaos = ChaoticLoss(z=Z, beta=beta, I0=I0, scale=SCALE, clamp=CLAMP)
+        self.chaos = ChaoticLoss(z=z_start, beta=beta, I0=I0, scale=SCALE, clamp=CLAMP)
         self.chaos.attach(net, "lif1", read="membrane")
         self.chaos.attach(net, "fc1", read="output")
 

@@ -74,6 +74,7 @@ class Overshoot(Training):
         substeps: of the flow, so many times more than are needed.
         momentum: m, in [0, 1).
         holds: epochs before z begins to fall, >= 0.
+        dtype: of parameters and inputs.
 
     Attributes:
         excess: norms of z grad C(theta) - (theta - Phi_lr(theta)) / lr, for each step and network,
@@ -96,6 +97,7 @@ class Overshoot(Training):
         substeps: int = 1,
         momentum: float = MOMENTUM,
         holds: int = 0,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         check_choice("rule", rule, RULES)
         check("z", z, "(0, inf)", array=True)
@@ -104,7 +106,7 @@ class Overshoot(Training):
         check("annealing", annealing, f"[1, {epochs - holds}]", integer=True)
         if (rule == "noise") != (excess is not None):
             raise ValueError(f"excess = {excess}: must be given for the rule 'noise', and no other")
-        super().__init__(task, "bp", seeds, lr, epochs=epochs, splits=splits, momentum=momentum)
+        super().__init__(task, "bp", seeds, lr, 1.0, epochs, dtype, splits, momentum=momentum)
         self.rule = rule
         self.z_start = torch.as_tensor(z, dtype=torch.float64)
         self.z_end = torch.minimum(self.z_start, torch.tensor(z_end, dtype=torch.float64))

@@ -6,7 +6,7 @@ gives the z for any share.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from torch.optim import SGD
 
 from csbp_core import ChaoticLoss
+from csbp_core.plugin.measurement import LayerReport
 
 from .arms import I0
 from .networks import Net
@@ -169,9 +170,13 @@ def report_on(net: Net, run: Training, state: list[Tensor], place: int, n: int) 
         report = chaos.report()
     means = torch.tensor([layer["mean_s"] for layer in report.values()])
     distances = (means - I0).abs() / (I0 - 0.5)
+    return Report(float(shares.max()), float(distances.min()), signs_of(report))
+
+
+def signs_of(report: Mapping[str, LayerReport]) -> set[str]:
+    """The keys of `SIGNS` that some layer's warning in a report names."""
     text = " ".join(layer["warning"] or "" for layer in report.values())
-    signs = {sign for sign, words in SIGNS.items() if words in text}
-    return Report(float(shares.max()), float(distances.min()), signs)
+    return {sign for sign, words in SIGNS.items() if words in text}
 
 
 def follow(run: Training, divides: bool = False) -> Course:

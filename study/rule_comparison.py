@@ -2,7 +2,7 @@
 
 python -m study.rule_comparison digits_1.json xor.json --out rules.json
 
-Its cells are those of `study.rule`.
+Its cells are those of `study.rule`, and that of `study.image_rule`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import numpy as np
 import torch
 
 from . import command
-from .protocol import MARGINS, digest
+from .all_contrasts import EVERY_MARGIN
+from .protocol import digest
 from .reports import CALLS, median, z_for
 from .rule import AUTHORS_Z, SHARE_OF_README, SHARES
 
@@ -99,7 +100,7 @@ def mean_loss(
     in_margins = []
     for cell in cells:
         lost = points_lost(cell, rate, rule.z(cell, value))
-        in_margins.append(lost / MARGINS[cell["task"]])
+        in_margins.append(lost / EVERY_MARGIN[cell["task"]])
     return float(np.mean(in_margins))
 
 
@@ -163,7 +164,7 @@ def _how_good(rule: Rule, cells: Sequence[Mapping[str, Any]], rate: str) -> dict
         of_others = chosen(rule, others, rate)
         left_out = {"value": of_others, **_on_task(rule, of_others, cell, rate)}
         tasks[cell["task"]] = {**_on_task(rule, value, cell, rate), "left_out": left_out}
-        in_margins.append(left_out["loss"] / MARGINS[cell["task"]])
+        in_margins.append(left_out["loss"] / EVERY_MARGIN[cell["task"]])
     return {
         "value": value,
         "losses": [[value, mean_loss(rule, value, cells, rate)] for value in rule.values],

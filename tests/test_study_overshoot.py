@@ -55,6 +55,14 @@ def test_csbp_is_the_studys_csbp_at_its_rest_point():
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
 
 
+def test_in_float64_a_step_is_the_same_but_for_rounding():
+    single = after_a_step("csbp", 0.5)
+    double = after_a_step("csbp", 0.5, dtype=torch.float64)
+    for a, b in zip(single, double, strict=True):
+        assert b.dtype == torch.float64
+        torch.testing.assert_close(a.double(), b, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("ratio", [0.001, 0.01, 0.1])
 def test_for_small_z_the_steps_of_inner_flow_and_csbp_agree(ratio):
     inner = moved_by_chaos("inner flow", ratio)

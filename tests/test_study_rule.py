@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,7 +11,9 @@ import torch
 from torch.nn import functional as F
 
 from csbp_core import chaotic_loss
+from csbp_notebooks.files import ROOT
 from study import reports, rule, rule_comparison
+from study.all_contrasts import IMAGES
 from study.arms import Candidate
 from study.protocol import digest
 from study.reports import (
@@ -350,6 +354,22 @@ def test_the_command_measures_and_trains_a_task(short, tmp_path):
     known = best_of(curves, short, CSBP, tolerance=0.01)
     assert (tuned["accuracy"], tuned["epochs"]) == (known.accuracy, known.epochs)
     assert len(tuned["accuracies"]) == 3
+
+
+def test_snakemake_has_a_job_for_every_task_and_one_that_compares_them():
+    options = ["--dry-run", "--forceall", "--printshellcmds", "--cores", "1"]
+    command = [sys.executable, "-m", "snakemake", "-s", "study/Snakefile", *options, "rule_for_z"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    cells = "study/results/rule_for_z"
+    for name in TASKS:
+        tuned = f"study/results/tuning/{name}/now_constant"
+        asked = f"-m study.rule {name} --bp {tuned}/bp.json --csbp {tuned}/csbp.json"
+        assert f"{asked} --out {cells}/{name}.json" in done.stdout + done.stderr
+    assert f"--out {cells}/fashion_mnist.json" in done.stdout + done.stderr
+    every_cell = " ".join(f"{cells}/{name}.json" for name in [*TASKS, IMAGES])
+    compared = f"-m study.rule_comparison {every_cell} --out {cells}/comparison.json"
+    assert compared in done.stdout + done.stderr
 
 
 def test_the_command_compares_rules(tmp_path):

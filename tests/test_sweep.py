@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -11,9 +12,11 @@ import time
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 import yaml
 
+from csbp_core import train_single_neuron
 from csbp_notebooks import collection, parameters, run, sweep, sweep_plan
 from csbp_notebooks.files import ROOT
 from csbp_notebooks.sweep_plan import read_sweep
@@ -35,7 +38,8 @@ if Path("slow").exists():
     time.sleep(0.5)
 if float(given["z"]) == 13:
     sys.exit("01_one FAILED after 0 s: ValueError: unlucky; see 01_one.failed.ipynb")
-content = {"results": {"sum": float(given["z"]) + float(given["beta"])}}
+total = float(given["z"]) + float(given["beta"])
+content = {"results": {"sum": total}, "provenance": {"commit": "f593b85"}}
 Path(words[-1], "one.json").write_text(json.dumps(content))
 """
 
@@ -109,7 +113,7 @@ def test_only_what_is_not_finished_is_run_and_a_failure_stops_nothing(project, m
         f"z = 13.0, beta = 0.25 {reason}",
         f"z = 13.0, beta = 0.5 {reason}",
     ]
-    assert printed.out.startswith("2 of 4 points done: try.csv in ")
+    assert printed.out.startswith("2 of 4 points done: try.csv, try.json in ")
     nothing = {(13.0, 0.25): "", (13.0, 0.5): ""}
     assert table() == sums([2], [0.25, 0.5]) | nothing
 
@@ -322,6 +326,17 @@ def test_a_point_that_has_an_outcome_is_not_run_again(tmp_path):
     assert path.read_text() == "done\n"
 
 
+@pytest.mark.skipif(shutil.which("flock") is None, reason="nothing to lock files with")
+def test_a_point_is_run_once_by_two_jobs_at_the_same_time(tmp_path):
+    path = tmp_path / "point" / "code.outcome"
+    notes = tmp_path / "notes"
+    words = [ROOT / "sweeps" / "run_point", path, "sh", "-c", f"echo run >> '{notes}'; sleep 1"]
+    jobs = [subprocess.Popen(words) for _ in range(2)]
+    assert [job.wait(timeout=60) for job in jobs] == [0, 0]
+    assert notes.read_text() == "run\n"
+    assert path.read_text() == "done\n"
+
+
 def test_a_point_that_is_run_has_no_outcome_of_other_code(tmp_path):
     (tmp_path / "old.outcome").write_text("done\n")
     shell("run_point", tmp_path / "new.outcome", "true")
@@ -357,7 +372,44 @@ def test_a_job_that_is_gone_is_told_from_one_that_runs(cancelled, tmp_path, monk
         assert shell("profiles/generic/cancel", job) == (0, "")
     else:
         os.killpg(int(Path("runs/queue", job, "id").read_text()), signal.SIGKILL)
-    assert wait_for_status(job, until="failed") == "failed"
+    while shell("profiles/generic/status", job)[1] == "running" and not missed(job):
+        time.sleep(0.1)
+    assert missed(job)  # once is not enough
+    assert shell("profiles/generic/status", job) == (0, "failed")
+
+
+def missed(job):
+    """Whether the queue did not have the job at the last look."""
+    return Path("runs/queue", job, "missed").exists()
+
+
+def test_a_job_that_was_missed_once_and_has_ended_since_is_not_lost(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    job = Path("runs/queue/job")
+    job.mkdir(parents=True)
+    done = subprocess.Popen(["true"])
+    done.wait()
+    (job / "id").write_text(f"{done.pid}\n")  # of no process
+    assert shell("profiles/generic/status", "job") == (0, "running")
+    (job / "code").write_text("0\n")  # it comes late, as on a disk that nodes share
+    assert shell("profiles/generic/status", "job") == (0, "success")
+
+
+# The way without a sweep
+
+
+def test_the_plane_in_readme_is_trained_and_ends_at_rest_as_each_neuron_alone():
+    text = (ROOT / "README.md").read_text()
+    (code,) = re.findall(r"do without a sweep.*?```python\n(.*?)```", text, re.S)
+    shorter = code.replace("20, 20)", "20, 3)").replace("0.9995, 20)", "0.9995, 2)")
+    names: dict = {}
+    exec(shorter, names)
+    assert names["rest"].shape == names["z"].shape == (2, 3)
+    for place in np.ndindex(2, 3):
+        z, beta = names["z"][place], names["beta"][place]
+        alone = train_single_neuron(epochs=8000, z=z, beta=beta, literal=False).w
+        moving = np.flatnonzero(abs(alone - alone[-1]) > 0.05)
+        assert names["rest"][place] == moving[-1] + 1
 
 
 # The Makefile
@@ -376,3 +428,18 @@ def test_make_sweep_hands_its_variables_on(variables, options):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     last = done.stdout.splitlines()[-1].split()
     assert last == [".venv/bin/python", "-m", "csbp_notebooks.sweep", *options.split()]
+
+
+@pytest.mark.parametrize(
+    ("target", "variables", "options"),
+    [
+        ("study", (), "--cores all"),
+        ("experiment_2", ("PROFILE=my/profile",), '--profile "my/profile" -- experiment_2'),
+        ("study", ("CONFIG=a b.yaml",), '--configfile "a b.yaml" --cores all'),
+    ],
+)
+def test_make_study_hands_its_variables_on(target, variables, options):
+    command = ["make", "--dry-run", "--no-print-directory", target, *variables]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    _, _, given = done.stdout.splitlines()[-1].partition("--quiet rules ")
+    assert given.split() == options.split()

@@ -186,9 +186,12 @@ def edit_notebook(project, cell, **values):
     nbformat.write(notebook, project / "one.ipynb")
 
 
-@pytest.mark.parametrize("file", ["csbp_core/code.py", "csbp_core/new.py"])
+@pytest.mark.parametrize(
+    "file", ["csbp_core/code.py", "csbp_core/new.py", "csbp_core/results/cell.json"]
+)
 def test_code_that_the_notebook_uses_counts(project, file):
     before = code_digest("one")
+    (project / file).parent.mkdir(exist_ok=True)
     (project / file).write_text("x = 2\n")
     assert code_digest("one") != before
 

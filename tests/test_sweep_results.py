@@ -15,6 +15,7 @@ from csbp_notebooks.sweep_results import (
     edges,
     flat,
     medians,
+    read_row,
     results_in,
     table,
     what_a_point_is,
@@ -148,12 +149,41 @@ def test_files_are_whole_and_repeat_byte_for_byte(tmp_path, monkeypatch):
     files = write_results(sweep, rows)
     contents = [path.read_bytes() for path in files]
     assert [path.name for path in files] == [
-        f"planted.{suffix}" for suffix in ("csv", "png", "svg", "json")
+        f"planted.{suffix}" for suffix in ("csv", "json", "png", "svg")
     ]
     assert [path.read_bytes() for path in write_results(sweep, rows)] == contents
-    with Image.open(files[1]) as picture:
+    with Image.open(files[2]) as picture:
         picture.verify()
-    numbers = json.loads(contents[3])
+    numbers = json.loads(contents[1])
     assert numbers["results"]["end"] == medians(FIGURE, rows, "end")
     assert numbers["results"]["axes"] == {"z": sorted(Z), "beta": sorted(BETA)}
     assert numbers["provenance"]["parameters"] == {"epochs": "9", **varied}
+
+
+def test_the_json_names_what_the_points_were_made_with_not_what_gathers_them(tmp_path, monkeypatch):
+    made_with = [
+        {"notebook": "02_single_neuron_csbp", "commit": "f593b85", "dirty": False},
+        {"notebook": "02_single_neuron_csbp", "commit": "aff3b87", "dirty": True},
+    ]
+    rows = []
+    for z in Z:
+        folder = tmp_path / str(z)
+        folder.mkdir()
+        content = {
+            "results": {"w": z},
+            "provenance": {**made_with[z > 1], "parameters": {"z": z}},
+        }
+        (folder / "example2.json").write_text(json.dumps(content))
+        rows.append(read_row({"z": z}, folder))
+    rows.append(Row({"z": 30.0}, None))  # not done
+    points = [Point(str(row.varied), row.varied, []) for row in rows]
+    sweep = Sweep("planted", "02_single_neuron_csbp", {}, {"z": [*Z, 30.0]}, None, None, points)
+    monkeypatch.setattr(Sweep, "folder", tmp_path)
+    table_file, json_file = write_results(sweep, rows)
+    assert table_file.name == "planted.csv"
+    record = json.loads(json_file.read_text())
+    assert record["provenance"] == {
+        "notebook": "02_single_neuron_csbp",
+        "parameters": {"z": [*Z, 30.0]},
+        "points": [{"count": 1, **made_with[0]}, {"count": 2, **made_with[1]}],
+    }
