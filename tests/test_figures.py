@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import re
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+import nbformat
 import numpy as np
 import pytest
 import torch
@@ -14,11 +16,14 @@ from csbp_core import train_single_neuron
 from csbp_notebooks import figures, files, provenance
 from csbp_notebooks.figures import (
     ROOT,
+    add_axis_of_z,
+    headline,
     plot_weight,
     record,
     replace_file,
     save_figure,
     setup,
+    show_figure,
     writable_folder,
 )
 
@@ -188,6 +193,70 @@ def test_a_figure_that_cannot_be_written_as_svg_keeps_the_old_png(tmp_path):
     plt.close(fig)
     assert (tmp_path / "a.png").read_text() == "old"
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_headline_stays_within_the_figure(tmp_path):
+    setup(tmp_path)
+    fig, _ = plt.subplots(figsize=(9, 4), layout="constrained")
+    claim = "Between the bursts a cycle attracts all $w$, down to the last bit, but not $w^*$. " * 3
+    assert headline(fig, claim).startswith("Between the bursts a cycle attracts all w, down to the")
+    assert "not w*." in headline(fig, claim)
+    fig.canvas.draw()
+    box = fig.texts[0].get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= fig.bbox.x1
+    assert fig.get_suptitle().count("\n") >= 2
+    plt.close(fig)
+
+
+@pytest.mark.parametrize("beta", [0.9995, 0.999, 0.99])
+def test_the_axis_of_z_has_its_numbers_at_their_epochs(beta):
+    fig, ax = plt.subplots()
+    ax.set_xlim(0, 2400)
+    add_axis_of_z(ax, 10.0, beta)
+    fig.canvas.draw()
+    (axis,) = ax.child_axes
+    labels = [float(label.get_text()) for label in axis.get_xticklabels()]
+    strengths = axis.get_xticks()
+    assert labels == pytest.approx(list(strengths), rel=0.01)
+    across = axis.transData.transform([(strength, 0) for strength in strengths])[:, 0]
+    epochs = ax.transData.inverted().transform(np.c_[across, across])[:, 0]
+    np.testing.assert_allclose(10 * beta**epochs, strengths, rtol=1e-6)
+    assert len(labels) >= 5
+    plt.close(fig)
+
+
+def test_a_shown_figure_is_the_saved_one_with_its_alt_text(tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr(figures, "display", shown.append)
+    setup(tmp_path)
+    fig, _ = plot_weight(np.arange(5))
+    save_figure(fig, tmp_path / "figure")
+    show_figure(fig, "rises from 0 to 4")
+    (picture,) = shown
+    assert picture.data == (tmp_path / "figure.png").read_bytes()
+    assert picture._repr_mimebundle_()[1] == {"image/png": {"alt": "rises from 0 to 4"}}
+    assert fig.number not in plt.get_fignums()
+
+
+STORED = sorted(files.NOTEBOOKS.glob("0*.ipynb"))
+
+
+def pictures_of(path):
+    """The outputs of a stored notebook that are pictures."""
+    notebook = nbformat.read(path, as_version=4)
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    return [output for output in outputs if "image/png" in output.get("data", {})]
+
+
+@pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
+def test_every_stored_picture_has_an_alt_text_with_a_number(path):
+    pictures = pictures_of(path)
+    assert pictures
+    for picture in pictures:
+        alt = picture.metadata["image/png"]["alt"]
+        assert re.search(r"\d", alt), alt
+        assert len(alt.split()) >= 8, alt
 
 
 def test_old_import_paths_give_the_same_functions():

@@ -1,4 +1,4 @@
-"""What notebooks 01, 02, 03 and 05 say, or refuse, far from the published parameters.
+"""What notebooks 01, 02, 03, 05 and 07 say, or refuse, far from the published parameters.
 
 Their cells are run in this process, in a moment: at few epochs, and without drawing into files.
 """
@@ -31,6 +31,7 @@ def run_cells(monkeypatch, tmp_path):
     threads = torch.get_num_threads()
     monkeypatch.setattr(tables, "display", lambda markdown: said.append(markdown.data))
     monkeypatch.setattr(figures, "save_figure", lambda fig, path: None)
+    monkeypatch.setattr(figures, "show_figure", lambda fig, alt: None)
     monkeypatch.setattr(provenance, "notebook_parameters", lambda: parameters_of(values))
     monkeypatch.setattr(plt, "show", lambda: None)
 
@@ -60,6 +61,8 @@ def is_no_finding(line):
     return re.search(r"\b(nan|inf|None)\b", line) and not line.startswith(SHOWS_INFINITY)
 
 
+SMALL_SWEEP = {"points": 3, "rates": 2, "epochs": 1}  # of notebook 07
+
 SETTINGS = [
     ("01", {"epochs": 1}, "w stays at 0.5; number of epochs: 1; BP loss 1 → 1"),
     ("02", {"epochs": 1}, "too few epochs to come to rest"),
@@ -72,6 +75,13 @@ SETTINGS = [
     ("03", {"epochs": 3, "size": 4, "z_output": 99.0}, "stays above it for all 3 epochs"),
     ("03", {"epochs": 3, "size": 4, "z_output": 0.0}, "Training starts at z = 0, not above it"),
     ("03", {"epochs": 3, "size": 4, "z_output": 81.0}, "crosses it at epoch 1 of 3"),
+    ("07", SMALL_SWEEP, "z_c (no gradient is left), with h* = 1 at"),
+    (
+        "07",
+        SMALL_SWEEP | {"z_max": 1.0},
+        "with h* = 6.19 nowhere in this sweep, with h* = 1 nowhere",
+    ),
+    ("07", SMALL_SWEEP | {"z_min": 1e5}, "where learning ended above: none."),
 ]
 
 
@@ -100,6 +110,9 @@ REFUSED = [
     ("05", {"z": 1000.0}, "epochs = 2600: must be above 10852, at which z falls to z_c"),
     ("05", {"z": 1000.0, "beta": 0.97, "epochs": 250}, "epoch 1 overflows .* z = 1000 took it"),
     ("05", {"I0": 0.75}, r"I0 = 0.75: must give a w\* outside of \(0.4, 1\), where BP acts"),
+    ("07", {"z_max": 1e9}, r"z_max = 1000000000.0: must be a number in \(0, 1e8\]"),
+    ("07", {"lr_min": 0.1}, r"lr_min = 0.1: must be a number in \[1e-9, 0.1\)"),
+    ("07", {"h_star": 0.0}, r"h_star = 0.0: must be a number in \(0, 30\]"),
 ]
 
 
