@@ -55,7 +55,7 @@ def read_figure(path: Path, notebooks: Path) -> Figure:
         title=title_in(paragraphs, notebook),
         claim=claim_in(paragraphs, notebook),
         measured=results["summary"],
-        alt=results.get("alt", {path.stem: results["summary"]}),
+        alt=results["alt"],
     )
 
 
