@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 unexport LC_ALL  # as C it keeps Python before 3.13 from a folder whose name is not ASCII
 .NOTPARALLEL:  # each uses all cores by itself, also under make -j
-.PHONY: figures test venv lab notebooks bench experiment_1 experiment_2 experiment_3 experiment_4 rule_for_z study sweep site clean $(NOTEBOOKS)
+.PHONY: figures test venv lab notebooks bench experiment_1 experiment_2 experiment_3 experiment_4 rule_for_z repeated study sweep site clean $(NOTEBOOKS)
 
 figures: $(READY)  ## every notebook on all cores, figures and numbers into images/
 	$(BIN)/csbp-run all -p output_dir images
@@ -40,13 +40,19 @@ STUDY += $(if $(CONFIG),--configfile "$(CONFIG)") $(if $(PROFILE),--profile "$(P
 experiment_1 experiment_2 experiment_3 experiment_4: $(READY)  ## of study/PROTOCOL.md, into study/results/; goes on where it was stopped
 	$(STUDY) -- $@
 
+repeated: $(READY)  ## two cells of every experiment again, and study/repeated.json says whether every number is the same
+	$(STUDY) -- $@
+
 rule_for_z: $(READY)  ## how to choose z, tried on tuning networks, into study/results/rule_for_z/
 	$(STUDY) -- $@
 
 study: $(READY)  ## all that study/config.yaml asks for, also the long experiment behind notebook 08; goes on where it was stopped
 	$(STUDY)
 
-SWEEP ?= sweeps/example.yaml
+# Before anything is made, .venv included.
+ifeq ($(filter sweep,$(MAKECMDGOALS))$(SWEEP),sweep)
+$(error which sweep? make sweep SWEEP=sweeps/example.yaml, SWEEP=sweeps/exponent.yaml, or a file of your own)
+endif
 sweep: $(READY)  ## a notebook at every point of a grid, into runs/sweeps/; `PROFILE=sweeps/profiles/slurm` is on a cluster
 	$(BIN)/python -m csbp_notebooks.sweep "$(SWEEP)" $(if $(JOBS),--jobs $(JOBS)) $(if $(PROFILE),--profile "$(PROFILE)")
 

@@ -19,6 +19,7 @@ from .experiment_2 import ARMS as ARMS_OF_2
 from .experiment_3 import TIMES
 from .experiment_4 import EVERY_ARM as ARMS_OF_4
 from .protocol import SPLITS, final_networks
+from .repeated import REPEATED
 from .shards import COUNTS, first_seeds, shard_of
 from .tasks import TASKS
 
@@ -71,6 +72,7 @@ def plan(config: Mapping[str, Any]) -> dict[str, Any]:
             "arms": [name for name in ARMS_OF_4 if name in arms],
             "splits": SPLITS,
         },
+        "repeated": REPEATED,
     }
 
 

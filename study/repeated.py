@@ -13,6 +13,19 @@ from typing import Any, NamedTuple
 from . import command
 from .protocol import digest
 
+# The cells that `make repeated` makes again: of every experiment two with its primary contrast, of
+# the tasks that train fastest.
+REPEATED = [
+    "experiment_1/xor/inside_20-20_2.0",
+    "experiment_1/digits_1/inside_20-20_2.0",
+    "experiment_2/xor/data_constant/csbp",
+    "experiment_2/digits_1/data_constant/csbp",
+    "experiment_3/xor/times_1",
+    "experiment_3/digits_1/times_1",
+    "experiment_4/bp/split_1",
+    "experiment_4/csbp/split_1",
+]
+
 # What says how a cell was made differs each time; all else is to repeat.
 NOT_COMPARED = "provenance"
 

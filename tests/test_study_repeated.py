@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from study.repeated import main
+from study.repeated import REPEATED, main
+from study.second_cells import expected_cells
 
 CELL = {
     "task": "xor",
@@ -69,3 +70,9 @@ def test_a_cell_without_a_first_is_refused_and_nothing_is_written(folders, capsy
         main([str(folders / "first"), str(folders / "second"), "--out", str(folders / "x.json")])
     assert "first = " in capsys.readouterr().err
     assert not (folders / "x.json").exists()
+
+
+def test_two_cells_of_every_experiment_are_made_again():
+    assert set(REPEATED) <= set(expected_cells())
+    experiments = [name.split("/")[0] for name in REPEATED]
+    assert experiments == sorted(2 * [f"experiment_{number}" for number in (1, 2, 3, 4)])
