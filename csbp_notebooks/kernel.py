@@ -5,7 +5,7 @@ import os
 import pkgutil
 import sys
 from collections.abc import Iterator
-from importlib.machinery import PathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +109,17 @@ def refuse_shadows() -> None:
             here = PathFinder.find_spec(name, [str(ROOT)])
             file = here.origin if here else name
             line = f"{file} must not lie there: kernels would take it for the module {name!r}"
-            raise ValueError(line)
+            raise ValueError(f"{line}{_where_else(other)}")
+
+
+def _where_else(other: ModuleSpec | None) -> str:
+    """Where the module is that a file hides, and what to ask if that is in another checkout."""
+    if other is None or other.origin is None:
+        return ""
+    root = Path(other.origin).resolve().parent.parent  # of a package in a checkout
+    is_checkout = all((root / package).is_dir() for package in PACKAGES)
+    question = "; is this environment installed from another checkout?" if is_checkout else ""
+    return f" of {other.origin}{question}"
 
 
 def cannot_be_used(folder: Path) -> bool:

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from .command_line import run_command
 from .files import ROOT, replace_file, writable_folder
 from .kernel import refuse_shadows
+from .stopping import end_children
 from .streams import say
 from .sweep_plan import Point, Sweep, code_digest, read_sweep
 
@@ -36,6 +37,7 @@ SNAKEMAKE = [
     "--keep-incomplete",  # else one point that is killed takes away what others of its job did
 ]
 GOES_ON = "{}; the same command goes on from there"
+MENDED = "stopped; with a name that there is, the same command goes on from there"
 PATIENCE = 0.5  # seconds between two looks at what is done
 LOCK_PATIENCE = 5  # seconds until what was killed a moment ago must be gone
 
@@ -101,12 +103,19 @@ def run_points(sweep: Sweep, code: str, options: Sequence[str], lock: int) -> No
         code: the digest of its code.
         options: of Snakemake.
         lock: the descriptor of `alone`.
+
+    Raises ValueError, one line, once a point is done and lacks a result that is asked for: all
+    others would lack it, too.
     """
     plan = write_plan(sweep, code).relative_to(ROOT)
     files = [outcome_file(sweep, point, code) for point in sweep.points]
     unfinished = {path for path in files if not path.exists()}
+    finished = len(files) - len(unfinished)
+    begun = f"{sweep.name}: {len(files)} points, {finished} of them finished already"
+    say(f"{begun}; what they find goes into {sweep.folder}", sys.stdout)
     if not unfinished:
         return
+    is_checked = check_names(sweep, code)
     for path in unfinished:  # what an earlier run said must not be taken for this one's reason
         (path.parent / "log.txt").unlink(missing_ok=True)
     with (sweep.folder / "snakemake.log").open("w") as log:
@@ -118,7 +127,6 @@ def run_points(sweep: Sweep, code: str, options: Sequence[str], lock: int) -> No
             stderr=subprocess.STDOUT,
             pass_fds=[lock],
         )
-    finished = len(files) - len(unfinished)
     with tqdm(total=len(files), initial=finished, desc=sweep.name, disable=None) as bar:
         running = True
         while running:
@@ -126,6 +134,39 @@ def run_points(sweep: Sweep, code: str, options: Sequence[str], lock: int) -> No
             running = process.poll() is None  # before the look, which then misses none
             unfinished = {path for path in unfinished if not path.exists()}
             bar.update(len(files) - len(unfinished) - bar.n)
+            if running and not is_checked:
+                is_checked = check_names_or_stop(sweep, code)
+
+
+def check_names(sweep: Sweep, code: str) -> bool:
+    """Check the names of results that are asked for by the points that are done.
+
+    Args:
+        sweep: the sweep.
+        code: the digest of its code.
+
+    Returns whether there is such a point. Raises ValueError, one line, for a name that none has.
+    """
+    done = [
+        point for point in sweep.points if outcome_of(outcome_file(sweep, point, code)) == "done"
+    ]
+    if not done:
+        return False
+    # Not before there is something to read: matplotlib and torch take seconds.
+    from .sweep_results import Row, refuse_unknown_names, results_in
+
+    rows = [Row(point.varied, results_in(sweep.folder / point.name)) for point in done]
+    refuse_unknown_names(sweep, rows, over=False)
+    return True
+
+
+def check_names_or_stop(sweep: Sweep, code: str) -> bool:
+    """`check_names` while points run: a name that there is not ends them."""
+    try:
+        return check_names(sweep, code)
+    except ValueError as error:
+        end_children()
+        raise ValueError(f"{error}; {MENDED}") from None
 
 
 def forget_failures(sweep: Sweep, code: str) -> None:
@@ -158,10 +199,11 @@ def gather(sweep: Sweep, code: str) -> bool:
         sweep: the sweep.
         code: the digest of its code.
 
-    Returns whether every point is done. Raises ValueError, one line, for a result to be gathered
-    that no point has.
+    Returns whether every point is done. Raises ValueError, one line, for a result that is asked for
+    and that no point has; the table and the figure are written without it.
     """
-    from .sweep_results import Row, read_row, write_results  # matplotlib and torch take seconds
+    # Not at the top: matplotlib and torch take seconds.
+    from .sweep_results import Row, read_row, refuse_unknown_names, write_results
 
     rows = []
     not_run = 0
@@ -183,6 +225,7 @@ def gather(sweep: Sweep, code: str) -> bool:
         files = write_results(sweep, rows)
         names = ", ".join(path.name for path in files)
         say(f"{count} of {len(rows)} points done: {names} in {sweep.folder}", sys.stdout)
+    refuse_unknown_names(sweep, rows, over=True)
     return count == len(rows)
 
 

@@ -30,7 +30,7 @@ class Figure(NamedTuple):
     x: str  # a parameter of the grid
     y: str | None  # the other one, or None where the grid has no other
     values: list[str]  # of the gathered numbers; each is a panel
-    log: list[str]  # those of x and y whose axis is logarithmic
+    log: bool  # whether the axis of a curve is logarithmic
 
 
 class Point(NamedTuple):
@@ -48,13 +48,25 @@ class Point(NamedTuple):
 class Sweep(NamedTuple):
     """A sweep, everything about it checked."""
 
-    name: str  # of its file, without the suffix
+    file: Path  # its YAML file
     notebook: str
     fixed: dict[str, str]  # parameters that are the same at every point, as text
     varied: dict[str, list[Any]]  # of every parameter of the grid, and of the seed, its values
     gather: list[str] | None  # names of results; None is all numbers
     figure: Figure | None
     points: list[Point]
+
+    @property
+    def name(self) -> str:
+        """What its folder and its table are called."""
+        return self.file.stem
+
+    @property
+    def asked(self) -> list[str]:
+        """The names of results that the file asks for, of which a notebook may have none."""
+        if self.gather is not None:
+            return self.gather
+        return [] if self.figure is None else self.figure.values
 
     @property
     def folder(self) -> Path:
@@ -74,7 +86,7 @@ def read_sweep(path: Path) -> Sweep:
         if not re.fullmatch(r"\w[\w.-]*", path.stem, re.ASCII):
             must = "must have letters, digits, _, - and . alone, since it names a folder"
             raise ValueError(f"the name of the file {must}")
-        return _sweep_of(path.stem, _content(path))
+        return _sweep_of(path, _content(path))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
@@ -92,7 +104,7 @@ def _content(path: Path) -> Any:
         raise ValueError(f"is not YAML{place} ({problem})") from None
 
 
-def _sweep_of(name: str, content: Any) -> Sweep:
+def _sweep_of(path: Path, content: Any) -> Sweep:
     """The sweep that a file's content asks for."""
     known = ("notebook", "parameters", "grid", "seeds", "gather", "figure")
     content = _mapping("the file", content, known, needed=("notebook", "grid"))
@@ -115,7 +127,7 @@ def _sweep_of(name: str, content: Any) -> Sweep:
     varied = {key: _unique(point.varied[key] for point in points) for key in texts}
     gather = _names("gather", content["gather"]) if "gather" in content else None
     figure = _figure(content["figure"], varied, gather) if "figure" in content else None
-    return Sweep(name, notebook, fixed, varied, gather, figure, points)
+    return Sweep(path, notebook, fixed, varied, gather, figure, points)
 
 
 def _mapping(
@@ -256,12 +268,14 @@ def _figure(content: Any, varied: Mapping[str, list[Any]], gather: list[str] | N
             near = did_you_mean(name, gather)
             raise ValueError(f"figure: values: {name!r} is not gathered{near}: there are {names}")
     log = _names("figure: log", content["log"]) if "log" in content else []
+    if log and y is not None:
+        raise ValueError("figure: log: is for a curve over x; with y every cell has the same size")
     for axis in log:
-        if axis not in axes:
-            raise ValueError(f"figure: log: {axis!r} is neither x nor y")
-        if min(varied[axis]) <= 0:
-            raise ValueError(f"figure: log: {axis} has values that are not above 0")
-    return Figure(x, y, values, log)
+        if axis != x:
+            raise ValueError(f"figure: log: {axis!r} is not x")
+        if min(varied[x]) <= 0:
+            raise ValueError(f"figure: log: {x} has values that are not above 0")
+    return Figure(x, y, values, bool(log))
 
 
 def _check_axis(axis: Any, varied: Mapping[str, list[Any]]) -> None:

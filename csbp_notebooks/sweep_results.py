@@ -2,7 +2,9 @@
 
 import csv
 import io
+import itertools
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -10,13 +12,25 @@ from typing import Any, NamedTuple, TypeGuard
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.collections import QuadMesh
+from matplotlib.colors import CenteredNorm
 
-from .figures import save_figure, setup
+from .figures import headline, save_figure, setup
 from .files import replace_file
 from .parameters import did_you_mean
 from .sweep_plan import Figure, Sweep
 
 MISSING = "0.85"  # the grey of a point that has no number
+MOST_WRITTEN = 50  # cells of a map that has its numbers in them
+MOST_TICKS = 20  # of an axis of a map
+
+# Inches.
+PAGE = 9.0  # wide
+NARROWEST = 4.5  # figure, so that its headline has lines of some length
+LETTER = 0.09  # of a number in a cell, or below it
+BESIDE = 1.6  # a map: its ticks and its colours
+BELOW = 1.0  # and above it
+ABOVE = 0.4  # all panels, for the headline
 
 
 class Row(NamedTuple):
@@ -87,30 +101,54 @@ def flat(value: Any, name: str = "") -> dict[str, Any]:
     return found
 
 
-def chosen_names(gather: list[str] | None, rows: Sequence[Row]) -> list[str]:
-    """The names of the results that the table has.
+def known_results(rows: Iterable[Row]) -> dict[str, Any]:
+    """Every result that a point has, by name, with a value of it: None only where all are.
 
     Args:
-        gather: those that are asked for; None is every single number, of lists none.
         rows: all points.
-
-    Raises ValueError, one line, for a name that none of the points that are done has.
     """
     known: dict[str, Any] = {}
     for row in rows:
         for name, value in (row.results or {}).items():
             if known.get(name) is None:
                 known[name] = value
-    if gather is None:
+    return known
+
+
+def chosen_names(asked: list[str] | None, rows: Iterable[Row]) -> list[str]:
+    """Those names that are asked for and that a point has a result of.
+
+    Args:
+        asked: the names; None is every single number, of lists none.
+        rows: all points.
+    """
+    known = known_results(rows)
+    if asked is None:
         return [name for name, value in known.items() if _is_number(value) and not _listed(name)]
-    for name in gather:
-        if known and name not in known:
-            single = [key for key in known if not _listed(key)]
-            near = did_you_mean(name, known)
-            raise ValueError(
-                f"gather: no point has a result {name!r}{near}: there are {', '.join(single)}"
-            )
-    return gather
+    return [name for name in asked if name in known]
+
+
+def refuse_unknown_names(sweep: Sweep, rows: Iterable[Row], over: bool) -> None:
+    """Refuse a name of `gather`, or of the figure, that no point has a result of.
+
+    Args:
+        sweep: the sweep.
+        rows: the points so far.
+        over: whether no others come; until then a name that leads into a list is let pass, since
+            lists may be longer at another point.
+
+    Raises ValueError, one line, with the file, the name and what there is.
+    """
+    known = known_results(rows)
+    for name in sweep.asked:
+        if not known or name in known or (_listed(name) and not over):
+            continue
+        place = "figure: values" if sweep.gather is None else "gather"
+        single = ", ".join(key for key in known if not _listed(key))
+        near = did_you_mean(name, known)
+        raise ValueError(
+            f"{sweep.file}: {place}: no point has a result {name!r}{near}: there are {single}"
+        )
 
 
 def _is_number(value: Any) -> TypeGuard[float]:
@@ -150,30 +188,37 @@ def write_results(sweep: Sweep, rows: Sequence[Row]) -> list[Path]:
         sweep: the sweep.
         rows: all of its points.
 
-    Returns the files. Raises ValueError, one line, for a result that no point has.
+    Returns the files. A name that no point has a result of is left out.
     """
     names = chosen_names(sweep.gather, rows)
-    if sweep.figure:
-        chosen_names(sweep.figure.values, rows)
+    figure = _figure_of(sweep, rows)
     path = sweep.folder / f"{sweep.name}.csv"
     replace_file(path, table(rows, names).encode())
-    json_file = _write_provenance(sweep, rows)
-    if sweep.figure is None:
+    json_file = _write_provenance(sweep, figure, rows)
+    if figure is None:
         return [path, json_file]
 
     setup(sweep.folder)
     plt.switch_backend("agg")
-    fig = draw(sweep.figure, rows)
-    fig.suptitle(f"{sweep.notebook}, {what_a_point_is(sweep.figure, rows)}", fontsize=10)
+    fig = draw(figure, rows)
+    headline(fig, title_of(sweep, figure, rows))
     save_figure(fig, sweep.folder / sweep.name)
     plt.close(fig)
     return [path, json_file, *(path.with_suffix(suffix) for suffix in (".png", ".svg"))]
 
 
-def _write_provenance(sweep: Sweep, rows: Sequence[Row]) -> Path:
+def _figure_of(sweep: Sweep, rows: Sequence[Row]) -> Figure | None:
+    """The figure with the panels that can be drawn; None where there are none."""
+    if sweep.figure is None:
+        return None
+    values = chosen_names(sweep.figure.values, rows)
+    return sweep.figure._replace(values=values) if values else None
+
+
+def _write_provenance(sweep: Sweep, figure: Figure | None, rows: Sequence[Row]) -> Path:
     """Write what the table was made with, and the numbers of the figure."""
     content = {
-        "results": {} if sweep.figure is None else _shown(sweep.figure, rows),
+        "results": {} if figure is None else _shown(figure, rows),
         "provenance": {
             "notebook": sweep.notebook,
             "parameters": {**sweep.fixed, **sweep.varied},
@@ -204,13 +249,25 @@ def made_with(rows: Iterable[Row]) -> list[dict[str, Any]]:
     return [{"count": provenances.count(provenance), **provenance} for provenance in distinct]
 
 
-def what_a_point_is(figure: Figure, rows: Sequence[Row]) -> str:
-    """How many runs a place of the figure shows, how many are done, and what grey is."""
+def title_of(sweep: Sweep, figure: Figure, rows: Sequence[Row]) -> str:
+    """What was run, how many runs a place of the figure shows, and what grey is, if there is any.
+
+    Args:
+        sweep: the sweep.
+        figure: what is drawn of it.
+        rows: all points.
+    """
+    one_word = "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}"  # no line ends there
+    fixed = ", ".join(f"{name}{one_word}{text}" for name, text in sweep.fixed.items())
+    what = f"{sweep.notebook} with {fixed}" if fixed else sweep.notebook
     runs = Counter(_place(figure, row) for row in rows)
     most = max(runs.values())
     shown = f"median of up to {most} runs" if most > 1 else "one run a point"
     done = sum(row.results is not None for row in rows)
-    return f"{shown}, {done} of {len(rows)} done; grey: no number"
+    medians_of_all = itertools.chain(*(medians(figure, rows, name) for name in figure.values))
+    has_gap = figure.y is not None and None in itertools.chain(*medians_of_all)
+    grey = "; grey: no number" if has_gap else ""
+    return f"{what}: {shown}, {done} of {len(rows)} done{grey}"
 
 
 def _shown(figure: Figure, rows: Sequence[Row]) -> dict[str, Any]:
@@ -251,68 +308,127 @@ def _place(figure: Figure, row: Row) -> tuple[Any, Any]:
 
 
 def draw(figure: Figure, rows: Sequence[Row]) -> plt.Figure:
-    """Draw a panel for each result: a heat map over x and y, or a curve over x.
+    """Draw a panel for each result: a map over x and y, or a curve over x.
 
     Args:
         figure: what it shows.
         rows: all points.
     """
-    count = len(figure.values)
+    if figure.y is None:
+        return _draw_curves(figure, rows)
+    return _draw_maps(figure, rows)
+
+
+def _panels(names: Sequence[str], width: float, height: float) -> tuple[plt.Figure, list[plt.Axes]]:
+    """A figure with a panel for each name, side by side where a page is wide enough for two.
+
+    Args:
+        names: of the results.
+        width: of a panel, in inches.
+        height: likewise.
+    """
+    columns = min(len(names), max(1, int(PAGE / width)))
+    lines = math.ceil(len(names) / columns)
     fig, axes = plt.subplots(
-        1,
-        count,
-        figsize=(1 + 4 * count, 4),
+        lines,
+        columns,
+        figsize=(max(columns * width, NARROWEST), lines * height + ABOVE),
         squeeze=False,
         layout="constrained",
     )
+    panels = axes.ravel().tolist()
+    for ax in panels[len(names) :]:
+        ax.remove()
+    return fig, panels[: len(names)]
+
+
+def _draw_curves(figure: Figure, rows: Sequence[Row]) -> plt.Figure:
+    """Draw each result as a curve over x."""
     x = sorted({row.varied[figure.x] for row in rows})
-    for ax, name in zip(axes[0], figure.values, strict=True):
-        grid = np.array(medians(figure, rows, name), dtype=float)  # None is NaN
+    fig, panels = _panels(figure.values, width=4.5, height=3.2)
+    for ax, name in zip(panels, figure.values, strict=True):
+        (numbers,) = medians(figure, rows, name)
+        ax.plot(x, np.array(numbers, dtype=float), marker="o", color="black")  # None is NaN
         ax.set_xlabel(figure.x)
-        if figure.x in figure.log:
+        ax.set_ylabel(name)
+        if figure.log:
             ax.set_xscale("log")
-        if figure.y is None:
-            ax.plot(x, grid[0], marker="o")
-            ax.set_ylabel(name)
-        else:
-            y = sorted({row.varied[figure.y] for row in rows})
-            _draw_map(ax, figure, x, y, grid)
-            ax.set_title(name, fontsize=10)
     return fig
 
 
-def _draw_map(
-    ax: plt.Axes, figure: Figure, x: Sequence[float], y: Sequence[float], grid: np.ndarray
-) -> None:
-    """Draw a heat map, each cell around its point; `grid` is [y, x]."""
-    if figure.y in figure.log:
-        ax.set_yscale("log")
-    ax.set_ylabel(str(figure.y))
+def _draw_maps(figure: Figure, rows: Sequence[Row]) -> plt.Figure:
+    """Draw each result as a map over x and y, its numbers in its cells where they fit."""
+    grids = [np.array(medians(figure, rows, name), dtype=float) for name in figure.values]
+    lines, columns = grids[0].shape
+    longest = max(len(_digits(number)) for grid in grids for number in grid.flat)
+    cell = LETTER * (longest + 1)  # inches that a number needs
+    is_written = grids[0].size <= MOST_WRITTEN and columns * cell <= PAGE - BESIDE
+    width = BESIDE + max(columns * cell, 2.0) if is_written else BESIDE + 3.0
+    height = BELOW + (max(lines * 0.4, 1.2) if is_written else 2.6)
+    fig, panels = _panels(figure.values, width, height)
+    for ax, name, grid in zip(panels, figure.values, grids, strict=True):
+        mesh = _draw_map(ax, grid)
+        _name_cells(ax, figure, rows, room=(width - BESIDE) / columns)
+        ax.set_title(name)
+        if is_written:
+            _write_numbers(ax, mesh, grid)
+    return fig
+
+
+def _draw_map(ax: plt.Axes, grid: np.ndarray) -> QuadMesh:
+    """Draw a grid of cells of equal size, [y, x]; what has no number is grey."""
     ax.set_facecolor(MISSING)
-    mesh = ax.pcolormesh(
-        edges(x, figure.x in figure.log),
-        edges(y, figure.y in figure.log),
-        np.ma.masked_invalid(grid),
-    )
-    ax.figure.colorbar(mesh, ax=ax)
+    shown = np.ma.masked_invalid(grid)
+    has_both_signs = shown.count() > 0 and shown.min() < 0 < shown.max()
+    norm = CenteredNorm() if has_both_signs else None
+    colours = "RdBu_r" if has_both_signs else "cividis"
+    gap = 1 if shown.size <= MOST_WRITTEN else 0
+    mesh = ax.pcolormesh(shown, cmap=colours, norm=norm, edgecolors="white", linewidth=gap)
+    if shown.count() > 0:
+        ax.figure.colorbar(mesh, ax=ax)
+    return mesh
 
 
-def edges(centres: Sequence[float], log: bool) -> np.ndarray:
-    """Where cells end that lie around their centres: half-way between two of them.
+def _name_cells(ax: plt.Axes, figure: Figure, rows: Sequence[Row], room: float) -> None:
+    """Write the values of x and y at their cells, which are `room` inches wide."""
+    for axis, parameter in ((ax.xaxis, figure.x), (ax.yaxis, str(figure.y))):
+        values = sorted({row.varied[parameter] for row in rows})
+        step = math.ceil(len(values) / MOST_TICKS)
+        labels = [_as_written(value) for value in values[::step]]
+        axis.set_ticks(np.arange(len(values))[::step] + 0.5, labels)
+        axis.set_tick_params(length=0)
+        axis.set_label_text(parameter)
+        needed = LETTER * (max(map(len, labels)) + 1)
+        if axis is ax.xaxis and needed > step * room:
+            ax.tick_params(axis="x", rotation=90)
+    ax.spines[:].set_visible(False)
 
-    Args:
-        centres: [n], rising, n at least 1.
-        log: whether half-way is meant in the logarithm.
 
-    Returns [n + 1]; the first and the last cell are symmetric, a single one has width 1.
+def _as_written(value: float) -> str:
+    """A value of the grid, of a float six digits."""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
-    Example:
-        >>> edges([1, 2, 4], log=False).tolist()
-        [0.5, 1.5, 3.0, 5.0]
-    """
-    places = np.log(centres) if log else np.asarray(centres, dtype=float)
-    middles = (places[1:] + places[:-1]) / 2
-    half = (places[1] - places[0]) / 2 if len(places) > 1 else 0.5
-    last_half = (places[-1] - places[-2]) / 2 if len(places) > 1 else 0.5
-    found = np.array([places[0] - half, *middles, places[-1] + last_half])
-    return np.exp(found) if log else found
+
+def _write_numbers(ax: plt.Axes, mesh: QuadMesh, grid: np.ndarray) -> None:
+    """Write each number into its cell, light on dark and dark on light."""
+    for (line, column), number in np.ndenumerate(grid):
+        red, green, blue, _ = mesh.to_rgba(number)
+        is_dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5  # luma of ITU-R BT.601
+        ax.text(
+            column + 0.5,
+            line + 0.5,
+            _digits(number),
+            ha="center",
+            va="center",
+            fontsize=10,
+            color="white" if is_dark else "black",
+        )
+
+
+def _digits(number: float) -> str:
+    """A number as its cell shows it: three digits, of whole numbers up to a million all."""
+    if math.isnan(number):
+        return ""
+    if number == round(number) and abs(number) < 1e6:
+        return f"{number:.0f}"
+    return f"{number:.3g}"

@@ -18,6 +18,7 @@ from csbp_notebooks.files import NOTEBOOKS, ROOT
 from .explorer import explorer_fragment
 from .gallery import gallery_page, read_figures
 from .mathml import write_font
+from .notebook_pages import fold_code_in
 from .repository_pages import for_site
 from .verdicts import verdicts_page
 
@@ -43,6 +44,7 @@ def assemble(source: Path) -> None:
     shutil.copytree(DOCS, source, ignore=shutil.ignore_patterns("__pycache__"))
     for name in FOLDERS:
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    fold_code_in(source / "notebooks")
     second_study = (ROOT / SECOND_STUDY).exists()
     pages = [*PAGES, SECOND_STUDY] if second_study else [*PAGES]
     copy_files([*pages, *FILES], source)

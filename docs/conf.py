@@ -7,7 +7,7 @@ from sphinx.application import Sphinx
 
 import csbp_core
 from csbp_notebooks.files import ROOT
-from docs.facts import facts, where_to_run
+from docs.facts import facts, install, where_to_run
 
 project = "Chaotic spiking back-propagation, checked"
 author = "The CSBP notebooks contributors"
@@ -21,6 +21,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
     "docs.mathml",
+    "docs.notebook_pages",
 ]
 
 # What `extra` has is no page, and a stored widget would load its parts from another host.
@@ -29,11 +30,16 @@ exclude_patterns = ["extra", "notebooks/explore.ipynb"]
 # Notebooks are shown as they are stored.
 nb_execution_mode = "off"
 nb_merge_streams = True
+nb_render_markdown_format = "myst"  # with tables and formulas, as in the pages
+nb_code_prompt_show = "Show the code"
+nb_code_prompt_hide = "Hide the code"
 myst_enable_extensions = ["colon_fence", "dollarmath", "substitution"]
 myst_heading_anchors = 3
+repository = os.environ.get("GITHUB_REPOSITORY")  # set in its workflows
 myst_substitutions = {
     **facts(ROOT / "images"),
-    "where_to_run": where_to_run(os.environ.get("GITHUB_REPOSITORY")),  # set in its workflows
+    "install": install(repository),
+    "where_to_run": where_to_run(repository),
 }
 html_math_renderer = "mathml"
 

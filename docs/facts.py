@@ -54,3 +54,17 @@ def where_to_run(repository: str | None) -> str:
     source = f"https://github.com/{repository}"
     binder = f"https://mybinder.org/v2/gh/{repository}/HEAD?urlpath=lab/tree/notebooks"
     return f"[The source]({source}) is on GitHub, and [Binder]({binder}) runs its notebooks."
+
+
+def install(repository: str | None) -> str:
+    """How to install the project, Markdown.
+
+    Args:
+        repository: "owner/name" on GitHub; None where the site is built anywhere else.
+    """
+    commands = "`pip install -e .`, or `make venv` for the tested versions of everything."
+    if repository is None:
+        return f"Install first: in a clone of the project, {commands}"
+    return (
+        f"Install first: `git clone https://github.com/{repository}`, and in that folder {commands}"
+    )

@@ -85,40 +85,46 @@ def claim_in(paragraphs: Iterable[str], notebook: str) -> str:
 INTRODUCTION = """\
 # Gallery
 
-Every figure of the collection: what is claimed, and what was measured. Beside each are the notebook
-that draws it, the picture as SVG, and as JSON its numbers with what they were made with.
+Every figure of the collection: what is claimed, and what was measured. Below each are the other
+pictures of its notebook, the notebook itself, the picture as SVG, and as JSON its numbers with what
+they were made with.
 """
 
 ENTRY = """
 ## {title}
 
-:::::{{grid}} 1 1 2 2
-:gutter: 3
-:class-container: figure-entry
-
-::::{{grid-item}}
-:columns: 12 12 7 7
+{headline}
 
 {picture}
-::::
 
-::::{{grid-item}}
-:columns: 12 12 5 5
+{thumbs}
 
 **Claim.** {claim}
 
 **Measured.** {measured}
 
 {links}
-::::
+"""
 
-:::::
+THUMBS = """\
+::::{{grid}} 2 3 4 4
+:gutter: 2
+
+{thumbs}
+::::
+"""
+
+THUMB = """\
+:::{{grid-item}}
+{picture}
+:::
 """
 
 PICTURE = """\
 ```{{image}} images/{name}.png
 :alt: {alt}
 :target: images/{name}.svg
+:width: 100%
 ```
 """
 
@@ -130,14 +136,23 @@ def gallery_page(figures: Iterable[Figure]) -> str:
 
 def entry(figure: Figure) -> str:
     """What the page has on a figure."""
-    pictures = [figure.name, *figure.beside]
     return ENTRY.format(
         title=figure.title,
+        headline=figure.alt[figure.name],
+        picture=picture(figure.name, figure.alt[figure.name]),
+        thumbs=thumbs_of(figure),
         claim=figure.claim,
         measured=figure.measured,
-        picture="\n".join(picture(name, figure.alt[name]) for name in pictures),
         links=links_of(figure),
     )
+
+
+def thumbs_of(figure: Figure) -> str:
+    """The other pictures of its notebook, small; nothing where there are none."""
+    if not figure.beside:
+        return ""
+    pictures = [picture(name, figure.alt[name]) for name in figure.beside]
+    return THUMBS.format(thumbs="".join(THUMB.format(picture=shown) for shown in pictures))
 
 
 def picture(name: str, alt: str) -> str:

@@ -46,6 +46,7 @@ from tqdm import tqdm
 from csbp_core import LIF, ChaoticLoss
 from csbp_core.checks import check, check_choice, check_flag
 from csbp_notebooks.files import replace_file, writable_folder
+from csbp_notebooks.parameters import did_you_mean
 from study.authors import CLAMP
 from study.image_network import DECAY, STEPS as STILL_STEPS, ImageNetwork, TemporalBatchNorm
 
@@ -82,7 +83,7 @@ class Settings:
     epochs: int = setting(200, "[1, inf)", "how often all samples are seen")
     batch: int = setting(32, "[1, inf)", "samples per update, over all processes")
     accumulate: int = setting(1, "[1, inf)", "micro-batches per update, in each process")
-    lr: float = setting(0.1, "(0, inf)", "at the start; each epoch it falls, to 0 on a cosine")
+    lr: float = setting(0.1, "(0, inf)", "learning rate at the start; it falls to 0 on a cosine")
     momentum: float = setting(0.9, "[0, 1)", "of gradient descent")
     weight_decay: float = setting(5e-4, "[0, inf)", "of all parameters")
     dropout: float = setting(0.25, "[0, 1)", "of the inputs of both fully connected layers")
@@ -107,11 +108,9 @@ class Settings:
             check_setting(field, getattr(self, field.name))
         if self.z_end > self.z:
             raise ValueError(f"z_end = {self.z_end}: must be at most z = {self.z}")
-        if self.data == "fashion_mnist":
-            self.refuse_other("side", 28)
-            self.refuse_other("time_steps", STILL_STEPS)
-            self.refuse_other("dropout", 0.0)
-        elif self.side % POOLING != 0:
+        for name in FIXED.get(self.data, ()):
+            self.refuse_other(name, PRESETS[self.data][name])
+        if self.data != "fashion_mnist" and self.side % POOLING != 0:
             raise ValueError(f"side = {self.side}: must be a multiple of {POOLING}")
         has_folder = self.folder != "" and Path(self.folder).is_dir()
         if self.data != "synthetic" and not has_folder:
@@ -165,8 +164,15 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 
+# The settings that a data set's network has no others of, by data set.
+FIXED = {"fashion_mnist": ("time_steps", "side", "dropout")}
+
 # What a resumed training may change: none of its numbers depends on it.
 FREE = ("folder", "out", "resume", "workers", "log_every", "checkpoint_every")
+
+
+# What others call a setting whose name here is too short to be found by its letters.
+USUAL_NAMES = {"learning_rate": "lr"}
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -193,7 +199,8 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
     for field in dataclasses.fields(Settings)[1:]:
         default = preset.get(field.name, field.default)
         shown = f"{default:.4g}" if isinstance(default, float) else default
-        meaning = f"{field.metadata['meaning']} [{shown}]"
+        fixed = f", and no other for {data}" if field.name in FIXED.get(data, ()) else ""
+        meaning = f"{field.metadata['meaning']} [{shown}{fixed}]"
         if field.type is bool:
             action = argparse.BooleanOptionalAction
             parser.add_argument(f"--{field.name}", action=action, default=default, help=meaning)
@@ -208,7 +215,18 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
             metavar=None if choices else field.name.upper(),
             help=meaning,
         )
-    return Settings(**vars(parser.parse_args(arguments)))
+    known, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        near = similar_setting(unknown[0])
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{near}")
+    return Settings(**vars(known))
+
+
+def similar_setting(option: str) -> str:
+    """The setting that an unknown option may stand for, as " (did you mean ...?)", or ""."""
+    word = option.partition("=")[0].lstrip("-").replace("-", "_")
+    names = [field.name for field in dataclasses.fields(Settings)]
+    return did_you_mean(USUAL_NAMES.get(word, word), names)
 
 
 # Networks
@@ -376,6 +394,8 @@ def read_data(settings: Settings, world: World) -> train_data.Data:
     """The data; the first process reads them before the others, for it may have to make frames."""
     if world.processes > 1 and world.rank > 0:
         dist.barrier()
+    if world.rank == 0:
+        say_what_is_read(settings)
     folder = Path(settings.folder)
     frames = {"time_steps": settings.time_steps, "side": settings.side}
     if settings.data == "fashion_mnist":
@@ -392,6 +412,16 @@ def read_data(settings: Settings, world: World) -> train_data.Data:
     if len(data.train) < settings.batch:
         raise ValueError(f"batch = {settings.batch}: must be at most {len(data.train)} samples")
     return data
+
+
+def say_what_is_read(settings: Settings) -> None:
+    """Say where the data come from, in a line; moving patterns are made while they are used."""
+    if settings.data == "synthetic":
+        return
+    frames = ""
+    if settings.data != "fashion_mnist":
+        frames = "; the first time, its events are made into frames there, which takes long"
+    print(f"reading {settings.data} from {settings.folder}{frames}", flush=True)
 
 
 def micro_batches(samples: int, settings: Settings, epoch: int, world: World) -> np.ndarray:
@@ -638,17 +668,15 @@ class Curves:
         self.epochs = settings.epochs
         self.updates = updates
         self.world = world
-        self.writer = None
+        self.first = place.epoch * updates + place.update + 1
+        self.writer: SummaryWriter | None = None  # until there is a point: it makes a file at once
         if world.rank == 0:
-            done = place.epoch * updates + place.update
             threading.excepthook = report_of_thread
-            with naming_curves(self.folder):
-                self.writer = SummaryWriter(self.folder, purge_step=done + 1)
 
     def after_update(self, training: Training, losses: Tensor, place: Place) -> None:
         """A point of each curve."""
         mean = sum_of_all(losses, self.world) / self.world.processes
-        if self.writer is None:
+        if self.world.rank > 0:
             return
         cross_entropy, chaotic_loss = mean.tolist()
         numbers = {
@@ -662,9 +690,9 @@ class Curves:
             numbers |= {f"chaos/{name}": value for name, value in scalars.items()}
         self.write(numbers, place.epoch * self.updates + place.update)
 
-    def after_epoch(self, training: Training, place: Place, seconds: float) -> None:
+    def after_epoch(self, training: Training, place: Place, duration: str) -> None:
         """The accuracy of an epoch, also as a line of text."""
-        if self.writer is None:
+        if self.world.rank > 0:
             return
         line = f"epoch {place.epoch}/{self.epochs}"
         validation = place.curve[-1]
@@ -673,7 +701,7 @@ class Curves:
             line += f": validation accuracy {validation:.1%}"
         if training.chaos is not None:
             line += f", z = {training.chaos.z:.3g}"
-        tqdm.write(f"{line}, {seconds:.0f} s")
+        tqdm.write(f"{line}, {duration}")
 
     def flush(self) -> None:
         """Have all points on disk: a resumed training goes on behind them."""
@@ -683,8 +711,9 @@ class Curves:
 
     def write(self, numbers: dict[str, float], step: int) -> None:
         """Write numbers of a step."""
-        assert self.writer is not None
         with naming_curves(self.folder):
+            if self.writer is None:
+                self.writer = SummaryWriter(self.folder, purge_step=self.first)
             for name, number in numbers.items():
                 self.writer.add_scalar(name, number, step)
 
@@ -698,6 +727,7 @@ def train(
     curves = Curves(settings, updates, place, world)
     while place.epoch < settings.epochs:
         start = time.monotonic()
+        since = " since it was resumed" if place.update > 0 else ""
         rows = micro_batches(samples, settings, place.epoch, world)[place.update :]
         augmented = train_data.Augmented(
             data.train, settings.crop, settings.flip, settings.seed, place.epoch
@@ -721,7 +751,7 @@ def train(
         place.curve.append(accuracy(training, data.validation, settings, world))
         place.epoch += 1
         place.update = 0
-        curves.after_epoch(training, place, time.monotonic() - start)
+        curves.after_epoch(training, place, f"{time.monotonic() - start:.0f} s{since}")
         curves.flush()
         save(training, place, settings, world)
 
@@ -756,11 +786,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         settings = parse(arguments)
         world = join_world(settings)
         writable_folder(Path(settings.out), "out")
+    except (ValueError, OSError) as error:
+        sys.exit(f"train.py: {error}")
+    try:
         data = read_data(settings, world)
         training = new_training(settings, data, world)
         place = resume(training, settings, world)
     except (ValueError, OSError) as error:
         sys.exit(f"train.py: {error}")
+    except KeyboardInterrupt:
+        sys.exit(f"train.py: stopped while the data were read; {what_is_left(settings)}")
     try:
         train(training, data, place, settings, world)
         test(training, data, place, settings, world)

@@ -172,6 +172,15 @@ def test_bp_acts_between_the_borders_and_not_outside(time_steps):
 
 
 @needs_node
+@pytest.mark.parametrize(("I0", "holds"), [(0.65, True), (0.7, False), (0.86, False), (0.9, True)])
+def test_z_c_holds_where_bp_leaves_the_rest_alone(I0, holds):
+    rest = log(I0 / (1 - I0)) / 2
+    assert (dynamics.gradient(rest) == 0) == holds
+    assert called("criticalHolds", with_changes(I0=I0)) == holds
+    assert called("criticalHolds", with_changes(I0=I0, bp=False))
+
+
+@needs_node
 def test_chaos_has_no_period():
     assert dynamics.lyapunov(7.5) > 0
     assert called("attractorFrom", 0.5, 7.5, PUBLISHED)["period"] == 0
@@ -293,6 +302,14 @@ def test_a_link_keeps_the_parameters(changes):
 
 
 @needs_node
+def test_a_link_keeps_the_epoch():
+    fragment = called("toFragment", PUBLISHED | {"lr": 0.5, "epoch": 700})
+    assert fragment == "lr=0.5&epoch=700"
+    found = called("fromFragment", fragment)
+    assert found == {"parameters": {"lr": 0.5, "epoch": 700}, "refused": []}
+
+
+@needs_node
 @pytest.mark.parametrize(
     ("fragment", "line"),
     [
@@ -300,6 +317,7 @@ def test_a_link_keeps_the_parameters(changes):
         ("z0=", "z0 = : must be a number in [0.5, 12]"),
         ("I0=nan", "I0 = nan: must be a number in [0.05, 0.95]"),
         ("time_steps=2.5", "time_steps = 2.5: must be an integer in [1, 40]"),
+        ("epoch=4000", "epoch = 4000: must be an integer in [0, 3999]"),
         ("bp=1", "bp = 1: must be true or false"),
         ("toString=1", "toString is no parameter"),
     ],

@@ -110,6 +110,23 @@ def test_a_file_in_the_root_that_hides_a_module_is_refused(tmp_path, monkeypatch
         refuse_shadows()
     assert str(refusal.value).startswith(f"{tmp_path / file} must")
     assert "\n" not in str(refusal.value)
+    assert "checkout" not in str(refusal.value)
+
+
+def test_a_module_that_is_hidden_in_another_checkout_is_named_with_a_question(
+    tmp_path, monkeypatch
+):
+    here, other = tmp_path / "here", tmp_path / "other"
+    for folder in (here / "docs", *(other / name for name in ("docs", *kernel.PACKAGES))):
+        folder.mkdir(parents=True)
+        (folder / "__init__.py").touch()
+    monkeypatch.setattr(kernel, "ROOT", here)
+    monkeypatch.syspath_prepend(other)
+    with pytest.raises(ValueError, match="must not lie there") as refusal:
+        refuse_shadows()
+    where = f"of {other / 'docs' / '__init__.py'}"
+    question = "is this environment installed from another checkout?"
+    assert str(refusal.value).endswith(f"the module 'docs' {where}; {question}")
 
 
 def test_other_files_in_the_root_may_have_any_name(tmp_path, monkeypatch):

@@ -30,6 +30,7 @@ import csbp_core
 from csbp_notebooks.files import NOTEBOOKS, ROOT
 from docs.build import build
 from docs.explorer import explorer_fragment
+from docs.facts import install
 from docs.gallery import claim_in, gallery_page, read_figures, title_in
 from docs.long_description import with_absolute_links
 from docs.mathml import mathml
@@ -144,10 +145,78 @@ def test_no_name_stands_twice_in_a_page(pages):
         assert len(page.names) == len(set(page.names)), path
 
 
+def names_a_file(text):
+    return ".png" in text or "_images/" in text
+
+
 def test_every_picture_has_a_text_in_its_place(pages):
     for path, page in pages.items():
         texts = [picture.attrs.get("alt", "") for picture in page.html.query("img")]
-        assert [text for text in texts if not text or text.endswith(".png")] == [], path
+        assert [text for text in texts if not text or names_a_file(text)] == [], path
+
+
+def test_pictures_of_a_notebook_have_the_texts_stored_beside_them(site, pages):
+    stored = nbformat.read(NOTEBOOKS / "04_bifurcation.ipynb", as_version=4)
+    outputs = [output for cell in stored.cells for output in cell.get("outputs", [])]
+    pictures = [output for output in outputs if "image/png" in output.get("data", {})]
+    texts = [picture.metadata["image/png"]["alt"] for picture in pictures]
+    assert pages[site / "notebooks" / "04_bifurcation.html"].values("alt") == texts
+
+
+def test_no_markdown_is_left_in_a_page(pages):
+    """Neither the bars of a table nor the signs of a formula or of bold letters."""
+    for path, page in pages.items():
+        paragraphs = [element.to_text().strip() for element in page.html.query("p")]
+        assert [text for text in paragraphs if text.startswith(("| ", ":-"))] == [], path
+        outputs = [element.to_text() for element in page.html.query(".cell_output")]
+        assert [text for text in outputs if "$" in text or "**" in text] == [], path
+
+
+def test_a_table_that_a_notebook_computed_is_a_table(site, pages):
+    page = pages[site / "notebooks" / "07_choose_z.html"]
+    assert "learning ends at z" in page.html.query(".cell_output th")[3].to_text()
+
+
+def test_code_is_folded_but_for_the_parameters(site, pages):
+    for path in NOTEBOOKS.glob("0*.ipynb"):
+        stored = nbformat.read(path, as_version=4)
+        cells = [cell for cell in stored.cells if cell.cell_type == "code"]
+        page = pages[site / "notebooks" / f"{path.stem}.html"].html
+        assert len(page.query(".cell_input")) == len(cells)
+        assert len(page.query("details .cell_input")) == len(cells) - 1
+        assert "hide-input" not in path.read_text()
+
+
+def test_no_two_pages_have_one_title(pages):
+    titles = [page.html.query("title")[0].to_text() for page in pages.values()]
+    assert len(titles) == len(set(titles))
+
+
+def test_how_to_choose_z_is_said_as_in_the_readme(site, pages):
+    said = words_of(pages[site / "howto.html"])
+    assert "begin again with a third of z" in said
+    assert "divide z by" not in said
+
+
+def without_spaces(text):
+    return "".join(text.split())
+
+
+@pytest.mark.parametrize("start", ["chaos=csbp_core.", "importnumpyasnp", ".venv/bin/torchrun"])
+def test_lines_of_the_how_to_page_are_those_of_the_readme(site, pages, start):
+    blocks = pages[site / "howto.html"].html.query("pre")
+    code = [without_spaces(block.to_text()) for block in blocks]
+    (block,) = [text for text in code if text.startswith(start)]
+    assert block in without_spaces((ROOT / "README.md").read_text())
+
+
+@pytest.mark.parametrize(
+    ("repository", "said"),
+    [(None, "in a clone of the project"), ("lab/csbp", "`git clone https://github.com/lab/csbp`")],
+)
+def test_a_clone_is_asked_for_only_where_the_address_is_known(repository, said):
+    assert said in install(repository)
+    assert ("git clone" in install(repository)) == (repository is not None)
 
 
 def targets(page):
@@ -319,6 +388,45 @@ def redrawn(browser, before):
     wait = WebDriverWait(browser, SOME_SECONDS)
     wait.until(lambda browser: drawn(browser) != before)
     return drawn(browser)
+
+
+def open_explorer(browser, site, fragment=""):
+    show_as(browser, 1300)
+    browser.get("about:blank")  # else only the fragment changes
+    browser.get(f"{(site / 'explorer.html').as_uri()}{fragment}")
+    redrawn(browser, [])
+
+
+def is_shown(browser, selector):
+    return browser.find_element(By.CSS_SELECTOR, f".csbp-explorer {selector}").is_displayed()
+
+
+@needs_browser
+def test_a_slider_is_named_by_its_label_and_says_its_digits(browser, site):
+    open_explorer(browser, site)
+    slider = browser.find_element(By.NAME, "beta")
+    assert slider.accessible_name == "β factor of z per epoch"
+    assert slider.get_attribute("aria-valuetext") == "0.99950"
+
+
+@needs_browser
+def test_what_an_address_has_wrong_stands_in_one_line(browser, site):
+    open_explorer(browser, site, "#z0=99&strength=1&epoch=700")
+    notice = browser.find_element(By.CSS_SELECTOR, ".csbp-explorer [role=alert]")
+    assert notice.text.endswith("z0 = 99: must be a number in [0.5, 12]; strength is no parameter.")
+    assert browser.find_element(By.NAME, "epoch").get_attribute("value") == "700"
+    open_explorer(browser, site)
+    assert not is_shown(browser, "[role=alert]")
+
+
+@needs_browser
+@pytest.mark.parametrize(("I0", "holds"), [(0.65, True), (0.86, False)])
+def test_z_c_is_said_only_where_it_holds(browser, site, I0, holds):
+    open_explorer(browser, site, f"#I0={I0}")
+    assert is_shown(browser, ".of-critical") == holds
+    assert is_shown(browser, ".no-critical") != holds
+    state = browser.find_element(By.CSS_SELECTOR, ".csbp-explorer .state").text
+    assert ("critical" in state) == holds
 
 
 SLIDERS = ("z0", "beta", "I0", "lr", "w0", "time_steps", "rate_steps", "epoch")

@@ -113,13 +113,17 @@ def test_only_what_is_not_finished_is_run_and_a_failure_stops_nothing(project, m
         f"z = 13.0, beta = 0.25 {reason}",
         f"z = 13.0, beta = 0.5 {reason}",
     ]
-    assert printed.out.startswith("2 of 4 points done: try.csv, try.json in ")
+    begun, done = printed.out.splitlines()
+    folder = project / "runs" / "sweeps" / "try"
+    assert begun == f"try: 4 points, 0 of them finished already; what they find goes into {folder}"
+    assert done == f"2 of 4 points done: try.csv, try.json in {folder}"
     nothing = {(13.0, 0.25): "", (13.0, 0.5): ""}
     assert table() == sums([2], [0.25, 0.5]) | nothing
 
     write_sweep(z=[2, 3], beta=[0.5, 0.25])  # others, and those in another order
     assert make_sweep(monkeypatch) == 0
     assert calls() == ["3 0.25", "3 0.5"]
+    assert "try: 4 points, 2 of them finished already; " in capsys.readouterr().out
     assert table() == sums([2, 3], [0.25, 0.5])
 
     before = Path("runs/sweeps/try/try.csv").read_bytes()
@@ -260,11 +264,43 @@ def test_the_same_sweep_is_not_run_twice_at_once(project, monkeypatch, capsys):
     assert capsys.readouterr().err == line
 
 
-def test_a_result_that_no_point_has_is_one_line_after_all(project, monkeypatch, capsys):
-    write_sweep(z=[1], beta=[0.5], gather=["smu"])
+@pytest.mark.parametrize(
+    ("more", "place"),
+    [
+        ({"gather": ["smu"]}, "gather"),
+        ({"figure": {"x": "z", "y": "beta", "values": ["smu"]}}, "figure: values"),
+    ],
+)
+def test_a_result_that_no_point_has_stops_the_sweep_after_the_first_ones(
+    project, monkeypatch, capsys, more, place
+):
+    Path("slow").touch()
+    write_sweep(z=list(range(40)), beta=[0.5], **more)
+    assert make_sweep(monkeypatch, "--jobs", "1") == 2
+    line = f"sweep: try.yaml: {place}: no point has a result 'smu' (did you mean sum?): "
+    refused = capsys.readouterr().err
+    assert refused.startswith(f"{line}there are sum; stopped; ")
+    assert refused.count("\n") == 1
+    begun = len(calls())
+    assert 1 <= begun < 20
+    assert 1 <= len(outcomes()) <= begun
+
+    assert make_sweep(monkeypatch, "--jobs", "1") == 2  # nothing runs until it is mended
+    assert capsys.readouterr().err == f"{line}there are sum\n"
+    assert calls() == []
+
+
+def test_a_name_that_was_changed_when_all_was_done_costs_nothing_but_itself(
+    project, monkeypatch, capsys
+):
+    write_sweep(z=[1], beta=[0.5])
+    assert make_sweep(monkeypatch) == 0
+    write_sweep(z=[1], beta=[0.5], gather=["smu", "sum"])
+    capsys.readouterr()
     assert make_sweep(monkeypatch) == 2
-    line = "sweep: gather: no point has a result 'smu' (did you mean sum?): there are sum\n"
-    assert capsys.readouterr().err == line
+    near = "no point has a result 'smu' (did you mean sum?): there are sum"
+    assert capsys.readouterr().err == f"sweep: try.yaml: gather: {near}\n"
+    assert table() == sums([1], [0.5])
 
 
 def test_a_profile_that_snakemake_refuses_is_one_line(project, monkeypatch, capsys):
@@ -418,7 +454,6 @@ def test_the_plane_in_readme_is_trained_and_ends_at_rest_as_each_neuron_alone():
 @pytest.mark.parametrize(
     ("variables", "options"),
     [
-        ((), '"sweeps/example.yaml"'),
         (("SWEEP=a b.yaml", "JOBS=2"), '"a b.yaml" --jobs 2'),
         (("SWEEP=x.yaml", "PROFILE=my/profile"), '"x.yaml" --profile "my/profile"'),
     ],
@@ -443,3 +478,15 @@ def test_make_study_hands_its_variables_on(target, variables, options):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     _, _, given = done.stdout.splitlines()[-1].partition("--quiet rules ")
     assert given.split() == options.split()
+
+
+def test_make_sweep_without_a_file_is_one_line_that_names_ours_and_makes_nothing(tmp_path):
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "notebooks").mkdir()
+    done = subprocess.run(["make", "sweep"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    line = done.stderr.strip()
+    assert "\n" not in line
+    for path in (ROOT / "sweeps").glob("*.yaml"):
+        assert f"SWEEP=sweeps/{path.name}" in line
+    assert {path.name for path in tmp_path.iterdir()} == {"Makefile", "notebooks"}

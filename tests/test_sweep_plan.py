@@ -61,10 +61,14 @@ BAD = [
     ),
     (
         {"figure": {"x": "z", "y": "beta", "values": ["w.last"], "log": ["w0"]}},
-        "figure: log: 'w0' is neither x nor y",
+        "figure: log: is for a curve over x; with y every cell has the same size",
     ),
     (
-        {"grid": {"z": [0, 5], "beta": [0.9]}, "figure": GOOD["figure"] | {"log": ["z"]}},
+        {"grid": {"z": [5]}, "figure": {"x": "z", "values": ["w.last"], "log": ["w0"]}},
+        "figure: log: 'w0' is not x",
+    ),
+    (
+        {"grid": {"z": [0, 5]}, "figure": {"x": "z", "values": ["w.last"], "log": ["z"]}},
         "figure: log: z has values that are not above 0",
     ),
     ({"seeds": [0, -1]}, "point z = 5, beta = 0.99, seed = -1: seed = -1: must be an integer in"),

@@ -2,23 +2,24 @@
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from csbp_notebooks.sweep_plan import Figure, Point, Sweep
+from csbp_notebooks.sweep_plan import Figure, Sweep
 from csbp_notebooks.sweep_results import (
     Row,
     chosen_names,
     draw,
-    edges,
     flat,
     medians,
     read_row,
+    refuse_unknown_names,
     results_in,
     table,
-    what_a_point_is,
+    title_of,
     write_results,
 )
 
@@ -47,7 +48,13 @@ def rows_of(failed=()):
     ]
 
 
-FIGURE = Figure("z", "beta", ["end", "w.last"], ["z"])
+FIGURE = Figure("z", "beta", ["end", "w.last"], log=False)
+
+
+def sweep_of(gather=None, figure=None, **fixed):
+    """A sweep whose points are planted."""
+    varied = {"z": Z, "beta": BETA, "seed": SEEDS}
+    return Sweep(Path("planted.yaml"), "02_single_neuron_csbp", fixed, varied, gather, figure, [])
 
 
 def test_results_of_a_point_have_the_names_that_lead_to_them(tmp_path):
@@ -68,10 +75,48 @@ def test_what_is_gathered_unless_told_otherwise_is_every_single_number():
     assert chosen_names(None, rows_of()) == ["w.last", "end"]
 
 
-def test_a_result_that_no_point_has_is_refused_in_one_line_with_what_there_is():
-    line = "gather: no point has a result 'w.lst' .did you mean w.last.*: there are w.last, end, "
-    with pytest.raises(ValueError, match=line):
-        chosen_names(["w.lst"], rows_of())
+@pytest.mark.parametrize(
+    ("sweep", "place"),
+    [
+        (sweep_of(gather=["end", "w.lst"]), "gather"),
+        (sweep_of(figure=FIGURE._replace(values=["w.lst"])), "figure: values"),
+    ],
+)
+def test_a_result_that_no_point_has_is_refused_in_one_line_with_what_there_is(sweep, place):
+    near = "no point has a result 'w.lst' (did you mean w.last?): there are w.last, end, settled"
+    with pytest.raises(ValueError, match="no point has a result") as refusal:
+        refuse_unknown_names(sweep, rows_of(), over=False)
+    assert str(refusal.value) == f"planted.yaml: {place}: {near}"
+
+
+def test_a_result_that_one_point_has_is_an_empty_cell_at_the_others():
+    rows = [Row({"z": 1.0}, {"w": 2.0}), Row({"z": 3.0}, {"w": 4.0, "rest": 5.0})]
+    asked = ["rest", "w"]
+    refuse_unknown_names(sweep_of(gather=asked), rows, over=True)
+    assert table(rows, chosen_names(asked, rows)) == "z,rest,w\n1.0,,2.0\n3.0,5.0,4.0\n"
+
+
+def test_a_place_in_a_list_may_still_come_until_all_points_are_over():
+    sweep = sweep_of(gather=["w.first.2"])
+    refuse_unknown_names(sweep, rows_of(), over=False)
+    with pytest.raises(ValueError, match=r"no point has a result 'w\.first\.2'"):
+        refuse_unknown_names(sweep, rows_of(), over=True)
+
+
+def test_names_that_no_point_has_are_left_out_of_table_and_figure(tmp_path, monkeypatch):
+    monkeypatch.setattr(Sweep, "folder", tmp_path)
+    figure = FIGURE._replace(values=["nonsense", "end"])
+    write_results(sweep_of(["end", "nonsense"], figure), rows_of())
+    header = (tmp_path / "planted.csv").read_text().splitlines()[0]
+    assert header == "z,beta,seed,end"
+    assert set(json.loads((tmp_path / "planted.json").read_text())["results"]) == {"axes", "end"}
+    assert (tmp_path / "planted.png").exists()
+
+
+def test_a_figure_that_no_name_is_left_of_is_not_drawn(tmp_path, monkeypatch):
+    monkeypatch.setattr(Sweep, "folder", tmp_path)
+    files = write_results(sweep_of(None, FIGURE._replace(values=["nonsense"])), rows_of())
+    assert [path.name for path in files] == ["planted.csv", "planted.json"]
 
 
 def test_the_table_has_a_line_a_point_and_nothing_where_nothing_was_found():
@@ -97,7 +142,7 @@ def test_the_figure_shows_medians_over_seeds(name):
             assert number == np.median([value for value in found if value is not None])
 
 
-def test_each_panel_has_its_cells_around_its_points_and_none_where_nothing_was_found():
+def test_each_panel_has_a_cell_a_point_with_its_number_and_none_where_nothing_was_found():
     fig = draw(FIGURE, rows_of(failed={(3.0, 0.9)}))
     for ax, name in zip(fig.axes, FIGURE.values, strict=False):  # colour bars come last
         assert ax.get_title() == name
@@ -106,15 +151,84 @@ def test_each_panel_has_its_cells_around_its_points_and_none_where_nothing_was_f
         shown = mesh.get_array()
         assert shown.mask.tolist() == [[False, True, False], [False, False, False]]
         np.testing.assert_array_equal(shown.compressed(), np.delete(expected.ravel(), 1))
-        corners = mesh.get_coordinates()
-        for centres, lines in ((Z, corners[0, :, 0]), (BETA, corners[:, 0, 1])):
-            assert np.searchsorted(lines, centres).tolist() == list(range(1, len(centres) + 1))
-        assert (ax.get_xscale(), ax.get_yscale()) == ("log", "linear")
+        written = {text.get_position(): text.get_text() for text in ax.texts}
+        for (line, column), number in np.ndenumerate(expected):
+            there = written[column + 0.5, line + 0.5]
+            if (line, column) == (0, 1):
+                assert there == ""
+            else:
+                assert float(there) == pytest.approx(number, rel=5e-3)
+
+
+def test_cells_have_the_same_size_and_ticks_with_the_values_of_the_grid():
+    ax = draw(FIGURE, rows_of()).axes[0]
+    (mesh,) = ax.collections
+    corners = mesh.get_coordinates()
+    for axis, lines, labels in (
+        (ax.xaxis, corners[0, :, 0], ["1", "3", "10"]),
+        (ax.yaxis, corners[:, 0, 1], ["0.9", "0.99"]),
+    ):
+        assert np.unique(np.diff(lines)) == 1
+        np.testing.assert_array_equal(axis.get_ticklocs(), (lines[1:] + lines[:-1]) / 2)
+        assert [label.get_text() for label in axis.get_ticklabels()] == labels
+
+
+def grid_rows(columns, lines, number):
+    """Points of a grid whose result `f` is a function of z and beta."""
+    return [
+        Row({"z": float(z), "beta": float(beta)}, {"f": number(z, beta)})
+        for z in range(columns)
+        for beta in range(lines)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("number", "ends"),
+    [(lambda z, beta: z - 1.0, (-3, 3)), (lambda z, beta: z + 2.0, (2, 6))],
+    ids=["of both signs", "of one sign"],
+)
+def test_colours_are_centred_at_zero_where_numbers_have_both_signs(number, ends):
+    rows = grid_rows(5, 2, number)
+    (mesh,) = draw(Figure("z", "beta", ["f"], log=False), rows).axes[0].collections
+    assert mesh.get_clim() == ends
+    red, _, blue, _ = mesh.to_rgba(0.0)
+    if ends[0] < 0:
+        assert red == pytest.approx(blue, abs=0.02)  # neither the one colour nor the other
+
+
+@pytest.mark.parametrize(("columns", "lines", "are_written"), [(5, 10, True), (6, 10, False)])
+def test_numbers_are_written_where_there_are_at_most_fifty(columns, lines, are_written):
+    rows = grid_rows(columns, lines, lambda z, beta: z * beta)
+    ax = draw(Figure("z", "beta", ["f"], log=False), rows).axes[0]
+    assert bool(ax.texts) == are_written
+
+
+@pytest.mark.parametrize("number", [-1.234e-5, -987654.0])
+def test_the_longest_numbers_stay_within_their_cells(number):
+    fig = draw(Figure("z", "beta", ["f"], log=False), grid_rows(7, 4, lambda *_: number))
+    fig.draw_without_rendering()
+    ax = fig.axes[0]
+    width = ax.get_window_extent().width / 7
+    assert ax.texts
+    assert all(text.get_window_extent().width < width for text in ax.texts)
+
+
+def test_panels_stand_below_each_other_where_a_page_is_too_narrow():
+    figure = Figure("z", "beta", ["f", "g", "h"], log=False)
+    rows = [
+        row._replace(results={"f": 1, "g": 2, "h": -1e-9 / 3})
+        for row in grid_rows(6, 2, lambda z, beta: z)
+    ]
+    fig = draw(figure, rows)
+    assert fig.get_figwidth() <= 9
+    left = {round(ax.get_subplotspec().colspan.start) for ax in fig.axes[:3]}
+    assert left == {0}
 
 
 def test_a_grid_of_one_parameter_is_a_curve():
     rows = [row for row in rows_of() if row.varied["beta"] == BETA[0]]
-    (ax,) = draw(Figure("z", None, ["w.last"], []), rows).axes
+    (ax,) = draw(Figure("z", None, ["w.last"], log=True), rows).axes
+    assert ax.get_xscale() == "log"
     (line,) = ax.lines
     assert line.get_xdata().tolist() == Z
     assert line.get_ydata().tolist() == medians(FIGURE, rows, "w.last")[0]
@@ -123,28 +237,22 @@ def test_a_grid_of_one_parameter_is_a_curve():
 def test_the_title_says_how_many_runs_a_place_shows_and_how_many_are_done():
     rows = rows_of()
     done = sum(row.results is not None for row in rows)
-    shown = f"median of up to {len(SEEDS)} runs, {done} of {len(rows)} done; grey: no number"
-    assert what_a_point_is(FIGURE, rows) == shown
-    over_seeds = Figure("z", "seed", ["end"], [])
+    shown = f"median of up to {len(SEEDS)} runs, {done} of {len(rows)} done"
+    assert title_of(sweep_of(), FIGURE, rows) == f"02_single_neuron_csbp: {shown}"
+    over_seeds = Figure("z", "seed", ["w.last"], log=False)
     one_beta = [row for row in rows if row.varied["beta"] == BETA[0]]
-    assert what_a_point_is(over_seeds, one_beta).startswith("one run a point, ")
+    assert ": one run a point, " in title_of(sweep_of(), over_seeds, one_beta)
 
 
-def test_edges_in_the_logarithm_are_geometric_means():
-    lines = edges([1, 4, 100], log=True)
-    np.testing.assert_allclose(lines, [0.5, 2, 20, 500])
-
-
-def test_a_single_point_has_a_cell_around_it():
-    assert edges([3], log=False).tolist() == [2.5, 3.5]
+def test_the_title_names_grey_where_a_cell_is_and_the_fixed_parameters():
+    title = title_of(sweep_of(epochs="9"), FIGURE, rows_of(failed={(3.0, 0.9)}))
+    assert title.startswith("02_single_neuron_csbp with epochs\xa0=\xa09: ")
+    assert title.endswith("15 of 18 done; grey: no number")
 
 
 def test_files_are_whole_and_repeat_byte_for_byte(tmp_path, monkeypatch):
     rows = rows_of()
-    points = [Point(str(row.varied), row.varied, []) for row in rows]
-    varied = {"z": Z, "beta": BETA, "seed": SEEDS}
-    notebook = "02_single_neuron_csbp"
-    sweep = Sweep("planted", notebook, {"epochs": "9"}, varied, None, FIGURE, points)
+    sweep = sweep_of(figure=FIGURE, epochs="9")
     monkeypatch.setattr(Sweep, "folder", tmp_path)
     files = write_results(sweep, rows)
     contents = [path.read_bytes() for path in files]
@@ -157,7 +265,7 @@ def test_files_are_whole_and_repeat_byte_for_byte(tmp_path, monkeypatch):
     numbers = json.loads(contents[1])
     assert numbers["results"]["end"] == medians(FIGURE, rows, "end")
     assert numbers["results"]["axes"] == {"z": sorted(Z), "beta": sorted(BETA)}
-    assert numbers["provenance"]["parameters"] == {"epochs": "9", **varied}
+    assert numbers["provenance"]["parameters"] == {"epochs": "9", **sweep.varied}
 
 
 def test_the_json_names_what_the_points_were_made_with_not_what_gathers_them(tmp_path, monkeypatch):
@@ -176,8 +284,7 @@ def test_the_json_names_what_the_points_were_made_with_not_what_gathers_them(tmp
         (folder / "example2.json").write_text(json.dumps(content))
         rows.append(read_row({"z": z}, folder))
     rows.append(Row({"z": 30.0}, None))  # not done
-    points = [Point(str(row.varied), row.varied, []) for row in rows]
-    sweep = Sweep("planted", "02_single_neuron_csbp", {}, {"z": [*Z, 30.0]}, None, None, points)
+    sweep = sweep_of()._replace(varied={"z": [*Z, 30.0]})
     monkeypatch.setattr(Sweep, "folder", tmp_path)
     table_file, json_file = write_results(sweep, rows)
     assert table_file.name == "planted.csv"

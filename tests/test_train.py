@@ -156,12 +156,15 @@ def straight(scripts, tmp_path_factory):
 
 @pytest.mark.parametrize("kill_at", [1, 3, 7])  # before a checkpoint, in the first and last epoch
 def test_a_killed_and_resumed_training_ends_as_one_that_ran_through(
-    kill_at, straight, train, tmp_path
+    kill_at, straight, train, tmp_path, capsys
 ):
     arguments = [*TINY_SYNTHETIC, *RANDOM, "--out", str(tmp_path / "out")]
     run_killed(tmp_path, arguments, kill_at)
     train.main([*arguments, "--resume"])
     assert_same_end(tmp_path / "out", straight)
+    epochs = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch ")]
+    is_part = [line.endswith(" s since it was resumed") for line in epochs]
+    assert is_part == {1: [False, False], 3: [True, False], 7: [True]}[kill_at]
 
 
 def test_processes_that_load_data_change_nothing(straight, train, tmp_path):
@@ -197,6 +200,22 @@ def test_curves_of_a_resumed_training_have_each_update_once(straight, tmp_path):
     resumed = curve(out, "train/cross_entropy")
     assert [step for step, _ in resumed] == [1, 2, 3, 4, 5, 6, 7, 8]
     assert resumed == curve(straight, "train/cross_entropy")
+
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("part", "when"), [("update", ""), ("read_data", " while the data were read")]
+)
+def test_a_training_that_is_stopped_at_its_start_is_one_line_and_leaves_no_file(
+    train, capsys, monkeypatch, tmp_path, part, when
+):
+    monkeypatch.setattr(train, part, interrupt)
+    line = refusal(train, [*TINY_SYNTHETIC, "--out", tmp_path / "out"], capsys)
+    assert line == f"stopped{when}; there is no checkpoint yet"
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 # Two processes, one that accumulates
@@ -345,10 +364,12 @@ def dvs_folder(tmp_path, monkeypatch):
 DVS = ["--data", "cifar10_dvs", *TINY.split(), "--epochs", "1", "--folder"]
 
 
-def test_fashion_mnist_trains_from_its_files(train, fashion_folder, tmp_path):
+def test_fashion_mnist_trains_from_its_files(train, fashion_folder, tmp_path, capsys):
     arguments = ["--data", "fashion_mnist", "--folder", fashion_folder, "--out", tmp_path / "out"]
     arguments += ["--validation", "0.5", "--batch", "10", "--epochs", "1", "--width", "2"]
     train.main([str(argument) for argument in arguments])
+    begun = capsys.readouterr().out.splitlines()[0]
+    assert begun == f"reading fashion_mnist from {fashion_folder}"
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert 0 <= results["test_accuracy"] <= 1
     assert len(results["validation_accuracy"]) == 1
@@ -459,6 +480,14 @@ def test_the_examples_in_docstrings_are_true(train_data):
         ("--data synthetic --side 20", "side = 20: must be a multiple of 16"),
         ("--data synthetic --z_end 20", "z_end = 20.0: must be at most z = 15.0"),
         ("--data synthetic --rate 1", "unrecognized arguments: --rate 1"),
+        (
+            "--data synthetic --learning_rate 0.1",
+            "unrecognized arguments: --learning_rate 0.1 (did you mean lr?)",
+        ),
+        (
+            "--data synthetic --batch-size=8",
+            "unrecognized arguments: --batch-size=8 (did you mean batch?)",
+        ),
         ("--data fashion_mnist --folder . --time_steps 10", "time_steps = 10: must be 4 for fash"),
         ("--data fashion_mnist --folder . --dropout 0.5", "dropout = 0.5: must be 0.0 for fash"),
         ("--data fashion_mnist", "folder = '': must be a folder with the data"),
@@ -468,6 +497,28 @@ def test_the_examples_in_docstrings_are_true(train_data):
 def test_a_wrong_option_gets_one_line(train, capsys, tmp_path, arguments, line):
     out = tmp_path / "out"
     assert refusal(train, [*arguments.split(), "--out", out], capsys).startswith(line)
+
+
+@pytest.mark.parametrize("data", ["fashion_mnist", "cifar10_dvs"])
+def test_the_help_says_which_settings_are_fixed(train, capsys, tmp_path, data):
+    with pytest.raises(SystemExit):
+        train.parse(["--data", data, "--help"])
+    words = " ".join(capsys.readouterr().out.split())
+    others = ["--data", data, "--folder", str(tmp_path)]
+    for name, default, other in (
+        ("time_steps", "4", "8"),
+        ("side", "28", "32"),
+        ("dropout", "0", "0.5"),
+    ):
+        is_fixed = data == "fashion_mnist"
+        note = f"[{default}, and no other for fashion_mnist]"
+        assert (note in words.partition(f"--{name} {name.upper()} ")[2]) == is_fixed
+        given = [*others, f"--{name}", other]
+        if is_fixed:
+            with pytest.raises(ValueError, match=f"^{name} = {other}: must be "):
+                train.parse(given)
+        else:
+            assert str(getattr(train.parse(given), name)) == other
 
 
 def test_the_network_refuses_another_number_of_time_steps(train):

@@ -41,6 +41,8 @@ export const SLIDERS = {
 export const EPOCHS = 4000; // of a run, as published
 const LAST_EPOCH = EPOCHS - 1;
 
+const RANGES = { ...SLIDERS, epoch: { min: 0, max: LAST_EPOCH, digits: 0 } };
+
 export const PUBLISHED = {
   z0: 10, beta: 0.9995, I0: 0.65, lr: 1, w0: 0.5, time_steps: 20, rate_steps: 10, bp: true,
 };
@@ -66,6 +68,8 @@ export const PRESETS = [
       + "epochs. Drag its start to w₀ = 1.5, and it comes to rest.",
   },
 ];
+
+const START = { ...PUBLISHED, epoch: PRESETS[0].epoch }; // what a new explorer shows
 
 // ---------------------------------------------------------------------------------------------
 // The map: one epoch of training, as in csbp_core/dynamics/kernels.py, operation by operation
@@ -186,6 +190,14 @@ export function bpWindow({ time_steps }) {
   return { low: THRESHOLD / 2 / gain, high: (THRESHOLD + GAMMA) / 2 };
 }
 
+/** Whether z_c says when w* is stable: where BP acts, too, w* is no rest of the two together. */
+export function criticalHolds(parameters) {
+  if (!parameters.bp) return true;
+  const { low, high } = bpWindow(parameters);
+  const rest = restPoint(parameters);
+  return rest < low || rest >= high;
+}
+
 // Orbits that settle are known by their return: the period of most is a divisor of 48.
 const STRIDE = 48;
 const SETTLED = 1e-7;
@@ -267,13 +279,13 @@ export function command(parameters) {
   return words.join(" ");
 }
 
-/** What differs from the published run, as the fragment of an address; "" if nothing does. */
-export function toFragment(parameters) {
-  const names = Object.keys(PUBLISHED).filter((name) => parameters[name] !== PUBLISHED[name]);
-  return names.map((name) => `${name}=${parameters[name]}`).join("&");
+/** What differs from the start, as the fragment of an address; "" if nothing does. */
+export function toFragment(shown) {
+  const names = Object.keys(shown).filter((name) => shown[name] !== START[name]);
+  return names.map((name) => `${name}=${shown[name]}`).join("&");
 }
 
-/** The parameters in a fragment, and a sentence for each that cannot be taken. */
+/** The parameters and the epoch in a fragment, and a sentence for each that cannot be taken. */
 export function fromFragment(fragment) {
   const parameters = {};
   const refused = [];
@@ -299,8 +311,8 @@ function checked(name, text) {
     if (text === "true" || text === "false") return text === "true";
     throw new RangeError(`bp = ${text}: must be true or false`);
   }
-  if (!Object.hasOwn(SLIDERS, name)) throw new RangeError(`${name} is no parameter`);
-  const { min, max, digits } = SLIDERS[name];
+  if (!Object.hasOwn(RANGES, name)) throw new RangeError(`${name} is no parameter`);
+  const { min, max, digits } = RANGES[name];
   const value = Number(text);
   const isWhole = digits > 0 || Number.isInteger(value);
   if (text.trim() !== "" && value >= min && value <= max && isWhole) return value;
@@ -496,7 +508,7 @@ function drawTrajectory(canvas, view) {
     }
   });
   const critical = epochOf(criticalZ(parameters), parameters);
-  if (critical > 0) drawCriticalLine(plane, colors, critical);
+  if (critical > 0 && criticalHolds(parameters)) drawCriticalLine(plane, colors, critical);
   const xTicks = ticks(0, EPOCHS, plane.width / 90);
   drawAxes(plane, colors, { xLabel: "epoch (updates)", yLabel: "weight w (no unit)", xTicks });
   plane.vertical(colors.text, view.epoch, { width: 1.25 });
@@ -521,7 +533,7 @@ function drawOrbits(canvas, view) {
   const plane = planeOfOrbits(canvas, range);
   drawGround(plane, colors, parameters);
   plane.context.drawImage(view.picture, plane.left, plane.top, plane.width, plane.height);
-  drawCriticalLine(plane, colors, criticalZ(parameters));
+  if (criticalHolds(parameters)) drawCriticalLine(plane, colors, criticalZ(parameters));
   const xLabel = "strength z (no unit), falling as in a run";
   drawAxes(plane, colors, { xLabel, yLabel: "weight w (no unit)", xTicks: Z_TICKS });
   const z = Math.max(run.z[view.epoch], Z_RANGE[1]); // what lies further waits at the border
@@ -635,6 +647,7 @@ const MARKUP = `
     search becomes descent. Pick a case, drag a slider, or click into a panel to choose an
     epoch.</p>
   <div class="presets" role="group" aria-label="Cases"></div>
+  <p class="notice" role="alert" hidden></p>
   <p class="note"></p>
   <div class="layout">
     <div class="run">
@@ -642,18 +655,7 @@ const MARKUP = `
         <figcaption><b>What training does.</b> Each dot is the weight before an update.</figcaption>
         <canvas data-panel="trajectory" role="img"></canvas>
       </figure>
-      <div class="side">
-        <div class="controls" role="group" aria-label="Parameters"></div>
-        <ul class="legend">
-          <li><span class="dot"></span> this run</li>
-          <li><span class="ink"></span> what lasts at fixed <i>z</i>; the map</li>
-          <li><span class="cursor-line"></span> the chosen epoch</li>
-          <li class="of-bp"><span class="window"></span> weights at which BP acts</li>
-          <li><span class="rest"></span> <i>w</i>*, rest of the chaotic loss</li>
-          <li><span class="critical"></span> <i>z</i><sub>c</sub>, right of it <i>w</i>* is
-            stable</li>
-        </ul>
-      </div>
+      <div class="controls" role="group" aria-label="Parameters"></div>
     </div>
     <div class="cursor">
       <button type="button" class="play">Play</button>
@@ -662,9 +664,20 @@ const MARKUP = `
       <output></output>
     </div>
     <p class="state"></p>
+    <ul class="legend">
+      <li><span class="dot"></span> this run</li>
+      <li><span class="ink"></span> what lasts at fixed <i>z</i>; the map</li>
+      <li><span class="cursor-line"></span> the chosen epoch</li>
+      <li class="of-bp"><span class="window"></span> weights at which BP acts</li>
+      <li><span class="rest"></span> <i>w</i>*, rest of the chaotic loss</li>
+      <li class="of-critical"><span class="critical"></span> <i>z</i><sub>c</sub>, right of it <i>w</i>* is
+        stable</li>
+      <li class="no-critical"><i>w</i>* lies where BP acts: <i>z</i><sub>c</sub> does not hold</li>
+    </ul>
     <figure class="orbits">
       <figcaption><b>Where it could stay.</b> For each <i>z</i>, held fixed: the weights that runs
-        from ${STARTS} starts visit after ${LEFT_OUT} epochs.</figcaption>
+        from ${STARTS} starts visit after ${LEFT_OUT} epochs. <i>z</i><sub>0</sub> and β change
+        nothing here but where the run is.</figcaption>
       <canvas data-panel="orbits" role="img"></canvas>
     </figure>
     <figure class="map">
@@ -678,7 +691,9 @@ const MARKUP = `
     <code></code>
     <p class="copied" role="status"></p>
     <p>It does this run in PyTorch, in float32. Single dots of a burst differ: chaos multiplies
-      every rounding. Borders, branches and rest are the same.</p>
+      every rounding. Borders, branches and rest are the same.
+      <span class="without-bp">A threshold of 1000 is never reached: without spikes there is no BP
+      gradient, which the notebook has no switch for.</span></p>
   </div>`;
 
 const COLOR_NAMES = [
@@ -690,8 +705,8 @@ class Explorer {
   constructor(element, parameters, whenMoved) {
     this.element = element;
     this.parameters = { ...PUBLISHED, ...checkedAll(parameters) };
-    this.epoch = PRESETS[0].epoch;
-    this.notice = ""; // stands in place of the sentence on the case until something is moved
+    this.epoch = START.epoch;
+    this.notice = ""; // what was wrong with the address, until something is moved
     this.whenMoved = whenMoved;
     this.remembered = new Map();
     this.scheduled = null;
@@ -729,11 +744,12 @@ class Explorer {
 
   addControls() {
     for (const [name, slider] of Object.entries(SLIDERS)) {
-      const row = document.createElement("label");
-      row.innerHTML = `<span class="name"><i>${slider.symbol}</i> ${slider.says}</span>
-        <output></output>
+      const row = document.createElement("div");
+      row.className = "control";
+      row.innerHTML = `<label><span class="name"><i>${slider.symbol}</i> ${slider.says}</span>
         <input type="range" name="${name}" min="${slider.min}" max="${slider.max}"
-          step="${slider.step}">`;
+          step="${slider.step}"></label>
+        <output></output>`;
       const input = row.querySelector("input");
       this.listen(input, "input", () => this.move({ [name]: Number(input.value) }));
       this.find(".controls").append(row);
@@ -810,8 +826,9 @@ class Explorer {
   }
 
   /** Change parameters or the epoch, and draw. */
-  set({ epoch = this.epoch, ...changes }) {
-    Object.assign(this.parameters, checkedAll(changes));
+  set(changes) {
+    const { epoch = this.epoch, ...parameters } = checkedAll(changes);
+    Object.assign(this.parameters, parameters);
     this.epoch = epoch;
     this.redrawSoon();
   }
@@ -911,11 +928,16 @@ class Explorer {
     const { parameters, epoch } = view;
     for (const [name, { digits }] of Object.entries(SLIDERS)) {
       const input = this.find(`[name=${name}]`);
+      const text = shown(parameters[name], digits);
       input.value = parameters[name];
-      input.closest("label").querySelector("output").value = shown(parameters[name], digits);
+      input.setAttribute("aria-valuetext", text);
+      input.closest(".control").querySelector("output").value = text;
     }
     this.find("[name=bp]").checked = parameters.bp;
     this.find(".of-bp").hidden = !parameters.bp;
+    this.find(".without-bp").hidden = parameters.bp;
+    this.find(".of-critical").hidden = !criticalHolds(parameters);
+    this.find(".no-critical").hidden = criticalHolds(parameters);
     this.find("[name=epoch]").value = epoch;
     this.find(".cursor output").value = epoch;
     this.find(".play").textContent = this.playing === null ? "Play" : "Pause";
@@ -930,13 +952,15 @@ class Explorer {
     for (const button of buttons) {
       button.setAttribute("aria-pressed", String(button.textContent === preset?.name));
     }
-    this.find(".note").textContent = this.notice || (preset?.says ?? "Parameters of your own.");
+    this.find(".note").textContent = preset?.says ?? "Parameters of your own.";
+    this.find(".notice").textContent = this.notice;
+    this.find(".notice").hidden = this.notice === "";
   }
 
   showState({ parameters, epoch, run }) {
     const [w, z] = [run.w[epoch], run.z[epoch]];
-    const where = `At epoch ${epoch}, z = ${shown(z, 3)} (critical: ${
-      shown(criticalZ(parameters), 3)}) and w = ${shown(w, 3)}.`;
+    const strength = `z = ${shown(z, 3)}${criticalInWords(parameters)}`;
+    const where = `At epoch ${epoch}, ${strength} and w = ${shown(w, 3)}.`;
     const key = [parameters, epoch];
     const end = this.remember("end", key, () => attractorFrom(w, z, parameters));
     const text = `${where} Were z held there, ${inWords(end)}.`;
@@ -945,7 +969,7 @@ class Explorer {
       shown(Math.max(...run.w), 2)}, the last ${shown(run.w[LAST_EPOCH], 3)}`;
     const labels = {
       trajectory: `Weight over ${EPOCHS} epochs: ${weights}.`,
-      orbits: `Weights that last, over z from 16 to 1, with a line at the chosen epoch. ${text}`,
+      orbits: `Weights that last, over z from ${Z_RANGE.join(" to ")}, with a line at the chosen epoch. ${text}`,
       map: `The next weight over the weight, with a staircase from the chosen epoch. ${text}`,
     };
     for (const [panel, label] of Object.entries(labels)) {
@@ -973,6 +997,12 @@ function shown(value, digits) {
   return value.toFixed(digits).replace("-", "−");
 }
 
+/** z_c, as a remark on z; none where it does not hold. */
+function criticalInWords(parameters) {
+  if (!criticalHolds(parameters)) return "";
+  return ` (critical: ${shown(criticalZ(parameters), 3)})`;
+}
+
 /** Where an orbit ends, as the end of a sentence. */
 function inWords({ period, weights }) {
   if (period === 0) {
@@ -991,7 +1021,7 @@ function isDark() {
 }
 
 /**
- * Put the explorer into an element of a page; the address keeps the parameters.
+ * Put the explorer into an element of a page; the address keeps the parameters and the epoch.
  *
  * `parameters` are those to start with, of the names in PUBLISHED, where the address gives none.
  * Returns the explorer: `.parameters`, `.set({z0: 5, epoch: 100})`, `.redraw()`.
@@ -1003,13 +1033,13 @@ export function mount(element, parameters = {}) {
     const found = fromFragment(location.hash.slice(1));
     const refused = found.refused.join("; ");
     explorer.notice = refused === "" ? "" : `Not taken from the address: ${refused}.`;
-    explorer.set({ ...PUBLISHED, ...parameters, ...found.parameters });
+    explorer.set({ ...START, ...parameters, ...found.parameters });
   };
   // A browser takes only some changes of the address per second.
   const addressSoon = () => {
     clearTimeout(waiting);
     waiting = setTimeout(() => {
-      const fragment = toFragment(explorer.parameters);
+      const fragment = toFragment({ ...explorer.parameters, epoch: explorer.epoch });
       const page = location.href.split("#")[0];
       history.replaceState(null, "", fragment === "" ? page : `${page}#${fragment}`);
     }, 200);
