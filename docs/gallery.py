@@ -124,7 +124,6 @@ PICTURE = """\
 ```{{image}} images/{name}.png
 :alt: {alt}
 :target: images/{name}.svg
-:width: 100%
 ```
 """
 

@@ -240,7 +240,8 @@ if [ "$2" = study.plan ]; then
         {"tasks": ["xor"], "cells": ["inside_20-60_2.0", "inside_20-20_2.0"]},
         "experiment_2": {"tuned_as": {"csbp": "csbp"}, "everywhere": ["csbp"], "now_constant": []},
         "experiment_3": {"times": [10]},
-        "experiment_4": {"arms": ["bp", "bp_data"], "splits": [3]}}'
+        "experiment_4": {"arms": ["bp", "bp_data"], "splits": [3]},
+        "repeated": ["experiment_1/xor/inside_20-20_2.0"]}'
     exit
 fi
 printf '%s|' "$@" >> "$0.log"
@@ -262,7 +263,12 @@ def tunings(folder, start, schedule, arm):
     ]
 
 
-def test_the_study_runs_in_any_folder_with_any_python_from_anywhere(tmp_path):
+@pytest.fixture
+def study(tmp_path):
+    """The study in a folder of its own, whose Python writes the words of its jobs into a log.
+
+    A function of the command line's last words, which gives the lines of the log.
+    """
     folder = tmp_path / FOLDER
     (folder / "study").mkdir(parents=True)
     for name in ("Snakefile", "config.yaml", "results.json"):
@@ -270,10 +276,29 @@ def test_the_study_runs_in_any_folder_with_any_python_from_anywhere(tmp_path):
     python = folder / "a python"
     python.write_text(PYTHON)
     python.chmod(0o755)
-    command = [sys.executable, "-m", "snakemake", "-s", folder / "study" / "Snakefile"]
-    command += ["--cores", "1", "--config", f"python={python}", "fashion_mnist=the images"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+
+    def run(*words):
+        command = [sys.executable, "-m", "snakemake", "-s", folder / "study" / "Snakefile"]
+        command += ["--cores", "1", "--config", f"python={python}", "fashion_mnist=the images"]
+        done = subprocess.run([*command, *words], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return (folder / "a python.log").read_text().splitlines()
+
+    return run
+
+
+def test_a_repeated_cell_is_made_as_the_first_was_and_compared_with_it(study):
+    *_, first, again, compared = study("--", "repeated")
+    made = "experiment_1/xor/inside_20-20_2.0.json|"
+    assert first.endswith(f"--out|study/results/{made}")
+    assert again == first.replace("--out|study/results/", "--out|runs/study/again/")
+    assert compared == (
+        "-m|study.repeated|study/results|runs/study/again|--out|study/repeated.json|"
+    )
+
+
+def test_the_study_runs_in_any_folder_with_any_python_from_anywhere(study, tmp_path):
+    ran = study()
     cell = "runs/study/xor"
     results = "study/results"
     tuned = f"{results}/tuning/xor"
@@ -332,12 +357,11 @@ def test_the_study_runs_in_any_folder_with_any_python_from_anywhere(tmp_path):
         ],
     ]
     in_order += [[jobs[-1], table] for jobs in in_order[1:]]
-    ran = (folder / "a python.log").read_text().splitlines()
     assert sorted(ran) == sorted({job for jobs in in_order for job in jobs})
     for jobs in in_order:
         assert [job for job in ran if job in jobs] == jobs
     kept = (ROOT / "study" / "results.json").read_text()  # collect replaces it; Snakemake must not
-    assert (folder / "study" / "results.json").read_text() == f"{kept}made\n"
+    assert (tmp_path / FOLDER / "study" / "results.json").read_text() == f"{kept}made\n"
 
 
 # The user's settings
