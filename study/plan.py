@@ -41,39 +41,58 @@ def plan(config: Mapping[str, Any]) -> dict[str, Any]:
     tasks = _chosen("tasks", config.get("tasks", ALL), TASKS)
     every_arm = dict.fromkeys([*ARMS, *ARMS_OF_2, *ARMS_OF_4])
     arms = _chosen("arms", config.get("arms", ALL), every_arm)
-    seeds = config.get("seeds", ALL)
-    if seeds != ALL:
-        check("seeds", seeds, "[1, inf)", integer=True)
-    shards = config.get("shards", 1)
-    check_choice("shards", shards, COUNTS)
-    seeds = None if seeds == ALL else seeds
-    for task in tasks:  # now rather than in every job
-        shard_of(first_seeds(final_networks(task), seeds), 1, shards)
-    of_2 = {name: arm for name, arm in ARMS_OF_2.items() if name in arms}
+    seeds = _seeds(config)
+    shards = _shards(config, tasks, seeds)
     is_all = (len(tasks), len(arms), seeds) == (len(TASKS), len(every_arm), None)
     return {
         "is_all": is_all,
         "seeds": seeds,
         "shards": shards,
         "tasks": tasks,
-        "arms": [name for name in ARMS if name in arms],
+        "arms": _those_of(ARMS, arms),
         "needs": {name: arm.needs for name, arm in ARMS.items()},  # of each arm other arms' cells
         "experiment_1": {
-            "tasks": [name for name in TASK_NAMES if name in tasks],
+            "tasks": _those_of(TASK_NAMES, tasks),
             "cells": [place.file_name for place in grid()],
         },
-        "experiment_2": {
-            "tuned_as": {name: arm.tuned_as for name, arm in ARMS_OF_2.items()},
-            "everywhere": [name for name, arm in of_2.items() if arm.everywhere],
-            "now_constant": [name for name, arm in of_2.items() if not arm.everywhere],
-        },
+        "experiment_2": _experiment_2(arms),
         "experiment_3": {"times": TIMES},
-        "experiment_4": {
-            "arms": [name for name in ARMS_OF_4 if name in arms],
-            "splits": SPLITS,
-        },
+        "experiment_4": {"arms": _those_of(ARMS_OF_4, arms), "splits": SPLITS},
         "repeated": REPEATED,
     }
+
+
+def _seeds(config: Mapping[str, Any]) -> int | None:
+    """How many of every split are asked for; None for all."""
+    seeds = config.get("seeds", ALL)
+    if seeds == ALL:
+        return None
+    check("seeds", seeds, "[1, inf)", integer=True)
+    return seeds
+
+
+def _shards(config: Mapping[str, Any], tasks: Iterable[str], seeds: int | None) -> int:
+    """In how many shards each cell is trained, which every task's networks must allow."""
+    shards = config.get("shards", 1)
+    check_choice("shards", shards, COUNTS)
+    for task in tasks:  # now rather than in every job
+        shard_of(first_seeds(final_networks(task), seeds), 1, shards)
+    return shards
+
+
+def _experiment_2(arms: Iterable[str]) -> dict[str, Any]:
+    """Its arms: where each is trained, and whose settings it has."""
+    chosen = {name: ARMS_OF_2[name] for name in _those_of(ARMS_OF_2, arms)}
+    return {
+        "tuned_as": {name: arm.tuned_as for name, arm in ARMS_OF_2.items()},
+        "everywhere": [name for name, arm in chosen.items() if arm.everywhere],
+        "now_constant": [name for name, arm in chosen.items() if not arm.everywhere],
+    }
+
+
+def _those_of(known: Iterable[str], names: Iterable[str]) -> list[str]:
+    """Of the names that an experiment knows those that are asked for, in its order."""
+    return [name for name in known if name in names]
 
 
 def _chosen(key: str, names: Any, known: Iterable[str]) -> list[str]:
@@ -84,7 +103,7 @@ def _chosen(key: str, names: Any, known: Iterable[str]) -> list[str]:
         raise ValueError(f"{key} = {names!r}: must be {ALL}, or a list of names")
     for name in names:
         check_choice(key, name, known)
-    return [name for name in known if name in names]
+    return _those_of(known, names)
 
 
 def main() -> None:
