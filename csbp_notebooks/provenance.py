@@ -87,6 +87,29 @@ def for_json(value: Any, place: str) -> Any:
     return value
 
 
+def flat(value: Any, name: str = "") -> dict[str, Any]:
+    """What JSON holds, by the names that lead to it, with a dot between them.
+
+    Args:
+        value: a result; of lists each place has its number.
+        name: what leads to it.
+
+    Example:
+        >>> flat({"w": {"last": 0.3, "first": [0.5, 0.4]}})
+        {'w.last': 0.3, 'w.first.0': 0.5, 'w.first.1': 0.4}
+    """
+    if isinstance(value, dict):
+        parts: Iterable[tuple[Any, Any]] = value.items()
+    elif isinstance(value, list):
+        parts = enumerate(value)
+    else:
+        return {name: value}
+    found: dict[str, Any] = {}
+    for key, part in parts:
+        found |= flat(part, f"{name}.{key}" if name else str(key))
+    return found
+
+
 def notebook_parameters() -> dict[str, Any]:
     """The parameters of the notebook that is running, all but `output_dir`, as they are now.
 

@@ -18,6 +18,7 @@ from matplotlib.colors import CenteredNorm
 from .figures import headline, save_figure, setup
 from .files import replace_file
 from .parameters import did_you_mean
+from .provenance import flat
 from .sweep_plan import Figure, Sweep
 
 MISSING = "0.85"  # the grey of a point that has no number
@@ -51,13 +52,17 @@ def read_row(varied: dict[str, Any], folder: Path) -> Row:
     return Row(varied, results_in(folder), provenance_in(folder))
 
 
-def provenance_in(folder: Path) -> dict[str, Any]:
+def provenance_in(folder: Path) -> dict[str, Any] | None:
     """What the numbers in a folder were made with, besides parameters: one run has made them all.
 
     Args:
         folder: of a point.
+
+    Returns None where the notebook recorded nothing.
     """
-    first = min(folder.glob("*.json"))
+    first = min(folder.glob("*.json"), default=None)
+    if first is None:
+        return None
     provenance = json.loads(first.read_bytes())["provenance"]
     return {name: value for name, value in provenance.items() if name != "parameters"}
 
@@ -76,29 +81,6 @@ def results_in(folder: Path) -> dict[str, Any]:
         (results,) = by_file.values()
         return flat(results)
     return flat(by_file)
-
-
-def flat(value: Any, name: str = "") -> dict[str, Any]:
-    """What JSON holds, by the names that lead to it, with a dot between them.
-
-    Args:
-        value: a result; of lists each place has its number.
-        name: what leads to it.
-
-    Example:
-        >>> flat({"w": {"last": 0.3, "first": [0.5, 0.4]}})
-        {'w.last': 0.3, 'w.first.0': 0.5, 'w.first.1': 0.4}
-    """
-    if isinstance(value, dict):
-        parts: Iterable[tuple[Any, Any]] = value.items()
-    elif isinstance(value, list):
-        parts = enumerate(value)
-    else:
-        return {name: value}
-    found: dict[str, Any] = {}
-    for key, part in parts:
-        found |= flat(part, f"{name}.{key}" if name else str(key))
-    return found
 
 
 def known_results(rows: Iterable[Row]) -> dict[str, Any]:

@@ -21,9 +21,13 @@ def facts(images: Path) -> dict[str, str]:
     study = results_of(images / "does_chaos_help.json")
     verdicts = study["verdicts"]
     percentiles = burst["percentiles_of_the_end"]
+    noisy_runs = recorded(images / "burst_end.json")["provenance"]["parameters"]["runs"]
     numbers = {
         "bp_epochs": bp["epochs_until_settled"],
         "features": len(csbp["statements_that_hold"]),
+        "features_checked": csbp["statements_checked"],
+        "noisy_runs": f"{noisy_runs:,}",
+        "noisy_runs_with_all": f"{burst['runs_with_all_statements']:,}",
         "burst_median": round(percentiles["50"]),
         "burst_early": round(percentiles["5"]),
         "burst_late": round(percentiles["95"]),
@@ -40,7 +44,12 @@ def facts(images: Path) -> dict[str, str]:
 
 def results_of(path: Path) -> dict[str, Any]:
     """What a notebook has recorded beside its figure."""
-    return json.loads(path.read_text(encoding="utf-8"))["results"]
+    return recorded(path)["results"]
+
+
+def recorded(path: Path) -> dict[str, Any]:
+    """The same with its provenance."""
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def where_to_run(repository: str | None) -> str:

@@ -28,7 +28,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import torch
@@ -780,6 +780,12 @@ def what_is_left(settings: Settings) -> str:
     return f"--resume goes on from {file}" if file.exists() else "there is no checkpoint yet"
 
 
+def refuse(error: Exception) -> NoReturn:
+    """End with the line of bad input, as the parser does."""
+    print(f"train.py: {error}", file=sys.stderr)
+    sys.exit(2)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train by a command line, that of this process if None."""
     try:
@@ -787,13 +793,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         world = join_world(settings)
         writable_folder(Path(settings.out), "out")
     except (ValueError, OSError) as error:
-        sys.exit(f"train.py: {error}")
+        refuse(error)
     try:
         data = read_data(settings, world)
         training = new_training(settings, data, world)
         place = resume(training, settings, world)
     except (ValueError, OSError) as error:
-        sys.exit(f"train.py: {error}")
+        refuse(error)
     except KeyboardInterrupt:
         sys.exit(f"train.py: stopped while the data were read; {what_is_left(settings)}")
     try:

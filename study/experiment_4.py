@@ -148,8 +148,8 @@ def run_cell(
         raise ValueError(f"start_from_data = {start_from_data}: bp_data has one, no other arm does")
     trained = []
     for seed, number in zip(networks.seeds, networks.splits, strict=True):
-        split = _split(data, number, setting)
-        net = _new_net(seed, setting, start_from_data)
+        split = images_of_split(data, number, setting)
+        net = network_at_start(seed, setting, start_from_data)
         trained.append(_train_and_test(arm, net, Place(seed, number, split), data.test, setting))
     return {
         "arm": arm,
@@ -204,13 +204,13 @@ def _train_and_test(
     )
 
 
-def _split(data: FashionMNIST, number: int, setting: Setting) -> Split:
+def images_of_split(data: FashionMNIST, number: int, setting: Setting) -> Split:
     """The images of a split, on the device."""
     split = split_of(data.train, number, setting.images // CLASSES)
     return Split(*(images.to(setting.device) for images in split))
 
 
-def _new_net(
+def network_at_start(
     seed: int,
     setting: Setting,
     start_from_data: tuple[float, float] | None,
@@ -289,8 +289,8 @@ def choose_start(
     accuracies: dict[tuple[float, float], list[float]] = {start: [] for start in STARTS}
     for start, accuracies_of_start in accuracies.items():
         for seed, number in zip(networks.seeds, networks.splits, strict=True):
-            net = _new_net(seed, setting, start)
-            split = _split(data, number, setting)
+            net = network_at_start(seed, setting, start)
+            split = images_of_split(data, number, setting)
             history = train(net, Addition(net, setting.epochs), split, seed)
             accuracies_of_start.append(history.curve[-1])
     # rounded, or those that are equal would differ by the rounding of their sums

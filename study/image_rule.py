@@ -22,13 +22,20 @@ from torch import Tensor
 from . import command
 from .all_contrasts import IMAGES
 from .cell import plain
-from .experiment_4 import PROTOCOL_SETTING, TUNING_NETWORKS, Setting, check_setting
-from .fashion_mnist import CLASSES, FashionMNIST, load, split as split_of
-from .image_network import ImageNetwork, Output, new_image_network
+from .experiment_4 import (
+    PROTOCOL_SETTING,
+    TUNING_NETWORKS,
+    Setting,
+    check_setting,
+    images_of_split,
+    network_at_start,
+)
+from .fashion_mnist import FashionMNIST, load
+from .image_network import ImageNetwork, Output
 from .image_training import LR, Addition, AuthorsCSBP, train
 from .protocol import Networks, digest
 from .reports import CALLS, PROBE, SIGNS, signs_of
-from .rule import Strength, ladder, rule_of
+from .rule import AUTHORS_Z, Strength, ladder, rule_of
 
 
 class Reported(AuthorsCSBP):
@@ -101,14 +108,13 @@ def run_cell(
     """
     check_setting(setting)
     probe = _trained(data, networks, setting, PROBE)
-    strengths = ladder(probe.first_reports, z_tuned=PROBE)
+    strengths = ladder(probe.first_reports, {"authors": AUTHORS_Z, "probe": PROBE})
     by_z = {PROBE: probe}
     for strength in strengths:
         if strength.z not in by_z:
             by_z[strength.z] = _trained(data, networks, setting, strength.z)
     bp = _trained(data, networks, setting, None)
     best = max(sorted(by_z), key=lambda z: np.mean(by_z[z].accuracies))
-    strengths[-1] = strengths[-1]._replace(name="probe")  # the ladder took it for the tuned one
     without = {"name": "bp", "z": None, "share": 0.0}
     return {
         "task": IMAGES,
@@ -137,8 +143,8 @@ def _trained(
     accuracies = []
     reported = []
     for seed, number in zip(networks.seeds, networks.splits, strict=True):
-        split = split_of(data.train, number, setting.images // CLASSES)
-        net = new_image_network(seed, setting.channels, setting.features)
+        split = images_of_split(data, number, setting)
+        net = network_at_start(seed, setting, None)
         addition = Addition(net, setting.epochs)
         if z is not None:
             addition = Reported(net, setting.epochs, z)

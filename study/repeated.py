@@ -1,14 +1,16 @@
 """Cells that were made twice: whether every number is the same.
 
-python -m study.repeated study/results runs/study/repeated --out study/repeated.json
+python -m study.repeated study/results runs/study/again --out study/repeated.json
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+from csbp_notebooks.provenance import flat
 
 from . import command
 from .protocol import digest
@@ -30,34 +32,6 @@ REPEATED = [
 NOT_COMPARED = "provenance"
 
 
-class Entry(NamedTuple):
-    """One number, text or truth value of a cell."""
-
-    name: str  # `a.b` is the entry b of a, `a[0]` the first item of a
-    value: Any
-
-
-def entries(record: Any, name: str = "") -> Iterator[Entry]:
-    """All that a JSON holds, one by one.
-
-    Args:
-        record: what was read from it, or a part.
-        name: of the part.
-
-    Example:
-        >>> [entry.name for entry in entries({"z": 1.0, "seeds": [3, 4]})]
-        ['z', 'seeds[0]', 'seeds[1]']
-    """
-    if isinstance(record, dict):
-        for key, value in record.items():
-            yield from entries(value, f"{name}.{key}" if name else key)
-    elif isinstance(record, list):
-        for place, value in enumerate(record):
-            yield from entries(value, f"{name}[{place}]")
-    else:
-        yield Entry(name, record)
-
-
 def compared(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
     """How many entries of a cell there are, and the names of those that are not the same.
 
@@ -67,10 +41,10 @@ def compared(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
 
     Example:
         >>> compared({"z": 1.0, "rate": [0.5, 0.25]}, {"z": 1.0, "rate": [0.5, 0.125]})
-        {'entries': 3, 'differing': ['rate[1]']}
+        {'entries': 3, 'differing': ['rate.1']}
     """
-    values = dict(entries(_without_provenance(first)))
-    again = dict(entries(_without_provenance(second)))
+    values = flat(_without_provenance(first))
+    again = flat(_without_provenance(second))
     names = values.keys() | again.keys()
     differing = [
         name

@@ -72,7 +72,7 @@ class Strength(NamedTuple):
     """A z of the ladder, and why it is there.
 
     Attributes:
-        name: "authors", "tuned" or "share".
+        name: "share", or of a strength besides, such as "authors" or "tuned".
         z: > 0.
         share: that the first report has at this z, the median over the networks.
     """
@@ -165,7 +165,7 @@ def run_cell(name: str, setting: Setting, networks: int | None = None) -> dict[s
     check("networks", networks, "[1, inf)", integer=True)
     subject = Subject(task, setting, PART_OF_MARGIN * MARGINS[name] / 100, networks)
     shares = subject.first_shares(PROBE)
-    strengths = ladder(shares, setting.z_tuned)
+    strengths = ladder(shares, {"authors": AUTHORS_Z, "tuned": setting.z_tuned})
     watched = courses(subject, [strength.z for strength in strengths])
     return {
         "task": name,
@@ -186,14 +186,14 @@ def run_cell(name: str, setting: Setting, networks: int | None = None) -> dict[s
     }
 
 
-def ladder(shares: Tensor, z_tuned: float) -> list[Strength]:
+def ladder(shares: Tensor, others: Mapping[str, float]) -> list[Strength]:
     """The strengths to be trained at.
 
     Args:
         shares: at `PROBE`, `[CALLS, networks, layers]`.
-        z_tuned: the tuned z.
+        others: strengths besides, by name.
 
-    Returns those of `SHARES` in the first report, the authors' and the tuned one.
+    Returns those of `SHARES` in the first report, and the others.
     """
     largest = shares[0].amax(1)  # [networks]
     odds_of_probe = median(odds(largest))
@@ -201,7 +201,7 @@ def ladder(shares: Tensor, z_tuned: float) -> list[Strength]:
     for share in SHARES:
         z = median(z_for(share, largest))
         strengths.append(Strength("share", z, share))
-    for name, z in (("authors", AUTHORS_Z), ("tuned", z_tuned)):
+    for name, z in others.items():
         odds_there = odds_of_probe * z / PROBE
         strengths.append(Strength(name, z, odds_there / (1 + odds_there)))
     return strengths

@@ -295,6 +295,7 @@ def test_a_repeated_cell_is_made_as_the_first_was_and_compared_with_it(study):
     assert compared == (
         "-m|study.repeated|study/results|runs/study/again|--out|study/repeated.json|"
     )
+    assert study("--", "repeated")[-2:] == [again, compared]  # and made again at every call
 
 
 def test_the_study_runs_in_any_folder_with_any_python_from_anywhere(study, tmp_path):

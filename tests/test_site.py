@@ -30,7 +30,7 @@ import csbp_core
 from csbp_notebooks.files import NOTEBOOKS, ROOT
 from docs.build import build
 from docs.explorer import explorer_fragment
-from docs.facts import install
+from docs.facts import facts, install
 from docs.gallery import claim_in, gallery_page, read_figures, title_in
 from docs.long_description import with_absolute_links
 from docs.mathml import mathml
@@ -122,6 +122,15 @@ def test_the_front_page_counts_as_the_results_of_the_study_do(site, pages):
     assert f"better than BP in {better} of {len(csbp)} small tasks" in words_of(
         pages[site / "index.html"]
     )
+
+
+def test_the_front_page_says_so_where_a_feature_fails(tmp_path):
+    images = shutil.copytree(IMAGES, tmp_path / "images")
+    recorded = json.loads((images / "example2.json").read_text())
+    recorded["results"]["statements_that_hold"].pop()
+    (images / "example2.json").write_text(json.dumps(recorded))
+    found = facts(images)
+    assert int(found["features"]) == int(found["features_checked"]) - 1
 
 
 @pytest.mark.parametrize(
@@ -291,7 +300,8 @@ def test_an_explorer_that_would_end_its_script_is_refused(tmp_path):
 
 # In a browser
 
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
 DRIVER = shutil.which("chromedriver")
 
 needs_browser = pytest.mark.skipif(
@@ -417,6 +427,24 @@ def test_what_an_address_has_wrong_stands_in_one_line(browser, site):
     assert browser.find_element(By.NAME, "epoch").get_attribute("value") == "700"
     open_explorer(browser, site)
     assert not is_shown(browser, "[role=alert]")
+
+
+@needs_browser
+def test_a_link_within_the_page_leaves_the_sliders_as_they_are(browser, site):
+    open_explorer(browser, site, "#z0=5")
+    browser.execute_script("location.hash = '#explorer'")
+    WebDriverWait(browser, 10).until(lambda browser: browser.current_url.endswith("#explorer"))
+    # The event of a changed address comes before a timer that is set after it.
+    browser.execute_async_script("setTimeout(arguments[0], 50)")
+    assert browser.find_element(By.NAME, "z0").get_attribute("value") == "5"
+
+
+@needs_browser
+def test_play_at_the_last_epoch_begins_again(browser, site):
+    open_explorer(browser, site, "#epoch=3999")
+    browser.find_element(By.CSS_SELECTOR, ".csbp-explorer .play").click()
+    epoch = browser.find_element(By.NAME, "epoch")
+    WebDriverWait(browser, 10).until(lambda _: 0 < int(epoch.get_attribute("value")) < 3999)
 
 
 @needs_browser

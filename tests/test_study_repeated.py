@@ -48,7 +48,7 @@ def test_a_cell_that_differs_in_its_provenance_alone_is_the_same(folders):
 
 def test_the_last_bit_of_a_number_counts(folders):
     change(folders, lambda cell: cell["rules"]["csbp"].update(accuracy=[1.0, 0.5 + 2**-53]))
-    assert found(folders)["differing"] == ["rules.csbp.accuracy[1]"]
+    assert found(folders)["differing"] == ["rules.csbp.accuracy.1"]
 
 
 def test_an_entry_that_only_one_has_differs(folders):

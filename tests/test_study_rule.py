@@ -206,7 +206,7 @@ def test_the_ladder_has_the_median_z_of_every_share():
     odds = np.array([0.01, 0.02, 0.04, 0.05])  # of four networks, in their stiffest layer
     shares = torch.from_numpy(odds / (1 + odds))
     layers = torch.stack([shares / 2, shares], dim=1)
-    found = ladder(torch.stack([layers, layers / 2]), z_tuned=7.0)
+    found = ladder(torch.stack([layers, layers / 2]), {"authors": 15.0, "tuned": 7.0})
     by_share = [each for each in found if each.name == "share"]
     known = [np.median(PROBE * share / (1 - share) / odds) for share in SHARES]
     assert [each.z for each in by_share] == pytest.approx(known)

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from csbp_notebooks.provenance import flat
 from csbp_notebooks.sweep_plan import Figure, Sweep
 from csbp_notebooks.sweep_results import (
     Row,
     chosen_names,
     draw,
-    flat,
     medians,
     read_row,
     refuse_unknown_names,
@@ -55,6 +55,10 @@ def sweep_of(gather=None, figure=None, **fixed):
     """A sweep whose points are planted."""
     varied = {"z": Z, "beta": BETA, "seed": SEEDS}
     return Sweep(Path("planted.yaml"), "02_single_neuron_csbp", fixed, varied, gather, figure, [])
+
+
+def test_a_point_whose_notebook_records_nothing_is_a_row_without_numbers(tmp_path):
+    assert read_row({"z": 1.0}, tmp_path) == Row({"z": 1.0}, {}, None)
 
 
 def test_results_of_a_point_have_the_names_that_lead_to_them(tmp_path):

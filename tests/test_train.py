@@ -115,9 +115,8 @@ def refusal(train, arguments, capsys):
     with pytest.raises(SystemExit) as stopped:
         train.main([str(argument) for argument in arguments])
     printed = capsys.readouterr().err
-    # sys.exit prints its text behind pytest's back; the parser prints by itself
-    line = printed if stopped.value.code == 2 else stopped.value.code
-    line = line.removesuffix("\n")
+    assert stopped.value.code == 2
+    line = printed.removesuffix("\n")
     assert line.startswith("train.py: ")
     assert "\n" not in line
     assert "Traceback" not in printed

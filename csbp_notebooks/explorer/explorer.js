@@ -289,7 +289,7 @@ export function toFragment(shown) {
 export function fromFragment(fragment) {
   const parameters = {};
   const refused = [];
-  if (!fragment.includes("=")) return { parameters, refused }; // the name of a heading, or nothing
+  if (!fragment.includes("=")) return { parameters, refused };
   for (const [name, text] of new URLSearchParams(fragment)) {
     try {
       parameters[name] = checked(name, text);
@@ -519,7 +519,7 @@ function planeOfTrajectory(canvas, range) {
   return new Plane(canvas, { x: [0, EPOCHS], y: range });
 }
 
-/** The epoch at which a run passes a z; NaN where z never changes. */
+/** The epoch at which a run passes a z; not finite where z never changes. */
 function epochOf(z, { z0, beta }) {
   return Math.log(z / z0) / Math.log(beta);
 }
@@ -843,6 +843,7 @@ class Explorer {
 
   playOrPause() {
     if (this.playing === null) {
+      if (this.epoch === LAST_EPOCH) this.move({ epoch: 0 });
       const pause = 50; // ms; calm enough to follow
       const stride = 8; // epochs: cycles of 2, 4 and 8 stand still
       this.playing = setInterval(() => this.playOn(stride), pause);
@@ -1030,6 +1031,7 @@ export function mount(element, parameters = {}) {
   const explorer = new Explorer(element, parameters, () => addressSoon());
   let waiting = null;
   const read = () => {
+    if (!location.hash.includes("=")) return; // the name of a heading, or nothing
     const found = fromFragment(location.hash.slice(1));
     const refused = found.refused.join("; ");
     explorer.notice = refused === "" ? "" : `Not taken from the address: ${refused}.`;
@@ -1044,7 +1046,7 @@ export function mount(element, parameters = {}) {
       history.replaceState(null, "", fragment === "" ? page : `${page}#${fragment}`);
     }, 200);
   };
-  if (location.hash.includes("=")) read();
+  read();
   explorer.listen(window, "hashchange", read);
   return explorer;
 }

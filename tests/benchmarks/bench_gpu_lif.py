@@ -9,7 +9,8 @@ from importlib.metadata import version
 
 import pytest
 import torch
-from benchmarks.gpu import need_gpu, peak_bytes, run_round, timed, turns
+from benchmarks.gpu import need_gpu, peak_bytes, run_round, timed
+from benchmarks.turns import turns
 from benchmarks.ways import (
     COPY,
     NODE,

@@ -8,7 +8,8 @@ from functools import cache, partial
 
 import pytest
 import torch
-from benchmarks.gpu import need_gpu, run_round, timed, turns
+from benchmarks.gpu import need_gpu, run_round, timed
+from benchmarks.turns import turns
 from benchmarks.ways import COPY, LOSSES, authors
 
 need_gpu()

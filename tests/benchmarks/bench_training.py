@@ -5,11 +5,11 @@ a new order each time; the second counts. What CSBP adds is the median over the 
 difference to the update by BP. The processes are not this one, so that all of them are alike.
 """
 
-import random
 from functools import cache
 
 import pytest
 from benchmarks.team import WAYS, Job, Team
+from benchmarks.turns import turns
 
 JOBS = {
     "Fashion-MNIST": Job("fashion_mnist"),
@@ -29,12 +29,7 @@ def team(setting):
     return Team(JOBS[setting])
 
 
-ORDER = [
-    (setting, turn, way)
-    for setting, rounds in ROUNDS.items()
-    for turn in range(rounds)
-    for way in random.Random(turn).sample(WAYS, len(WAYS))
-]
+ORDER = [timing for setting, rounds in ROUNDS.items() for timing in turns([setting], rounds, WAYS)]
 
 
 @pytest.mark.parametrize(("setting", "turn", "way"), ORDER)

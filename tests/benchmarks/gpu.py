@@ -1,6 +1,5 @@
 """What the benchmarks on a GPU share: how they are timed, and how memory is counted there."""
 
-import random
 import time
 
 import pytest
@@ -28,16 +27,6 @@ def run_round(benchmark, step, repeats):
     As in a training, nothing waits for the end of a step.
     """
     benchmark.pedantic(step, rounds=1, iterations=repeats, warmup_rounds=1)
-
-
-def turns(sizes, rounds, names):
-    """(size, turn, name) in the order in which they are timed, in each turn another."""
-    return [
-        (size, turn, name)
-        for size in sizes
-        for turn in range(rounds)
-        for name in random.Random(turn).sample(names, len(names))
-    ]
 
 
 def peak_bytes(step):
