@@ -544,14 +544,28 @@ def shown(browser, selector):
     return WebDriverWait(browser, A_MINUTE).until(visible)
 
 
+def run_until_shown(browser, selector):
+    """Run the first cell until its output has an element: JupyterLab may not listen yet."""
+
+    def found(browser):
+        elements = browser.find_elements(By.CSS_SELECTOR, selector)
+        if elements:
+            return elements[0]
+        shown(browser, ".jp-NotebookPanel .cm-content").click()
+        shown(browser, "[data-status=idle]")  # the kernel's
+        keys = ActionChains(browser).key_down(Keys.SHIFT).send_keys(Keys.ENTER)
+        keys.key_up(Keys.SHIFT).perform()
+        return None
+
+    patient = WebDriverWait(browser, 2 * A_MINUTE, 10, ignored_exceptions=[WebDriverException])
+    return patient.until(found)
+
+
 @needs_browser
 def test_the_widget_works_in_jupyterlab_and_python_sees_its_sliders(browser, lab, tmp_path):
     show_as(browser, 1300)
     open_when_ready(browser, lab)
-    shown(browser, ".jp-NotebookPanel .cm-content").click()
-    shown(browser, "[data-status=idle]")  # the kernel's
-    ActionChains(browser).key_down(Keys.SHIFT).send_keys(Keys.ENTER).key_up(Keys.SHIFT).perform()
-    slider = shown(browser, ".csbp-explorer input[name=z0]")
+    slider = run_until_shown(browser, ".csbp-explorer input[name=z0]")
     pictures = drawn(browser)
     slider.send_keys(Keys.HOME)
     redrawn(browser, pictures)

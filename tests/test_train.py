@@ -114,12 +114,23 @@ def refusal(train, arguments, capsys):
     """The one line with which a command line is refused."""
     with pytest.raises(SystemExit) as stopped:
         train.main([str(argument) for argument in arguments])
-    printed = capsys.readouterr().err
     assert stopped.value.code == 2
-    line = printed.removesuffix("\n")
+    return in_one_line(capsys.readouterr().err)
+
+
+def failure(train, arguments, capsys):
+    """The one line with which a training ends before its time."""
+    with pytest.raises(SystemExit) as stopped:
+        train.main([str(argument) for argument in arguments])
+    assert "Traceback" not in capsys.readouterr().err
+    return in_one_line(stopped.value.code)  # Python prints it, and exits with 1
+
+
+def in_one_line(said):
+    """What is said, which is one line, without the name of the script."""
+    line = said.removesuffix("\n")
     assert line.startswith("train.py: ")
     assert "\n" not in line
-    assert "Traceback" not in printed
     return line.removeprefix("train.py: ")
 
 
@@ -212,7 +223,7 @@ def test_a_training_that_is_stopped_at_its_start_is_one_line_and_leaves_no_file(
     train, capsys, monkeypatch, tmp_path, part, when
 ):
     monkeypatch.setattr(train, part, interrupt)
-    line = refusal(train, [*TINY_SYNTHETIC, "--out", tmp_path / "out"], capsys)
+    line = failure(train, [*TINY_SYNTHETIC, "--out", tmp_path / "out"], capsys)
     assert line == f"stopped{when}; there is no checkpoint yet"
     assert list((tmp_path / "out").iterdir()) == []
 
@@ -684,7 +695,7 @@ def test_a_full_disk_gets_one_line_and_leaves_the_last_checkpoint(train, capsys,
     run_killed(tmp_path, [*TINY_SYNTHETIC, "--out", out], kill_at=3)
     before = (out / "checkpoint.pt").read_bytes()
     with files_of_at_most(len(before) // 2):
-        line = refusal(train, [*TINY_SYNTHETIC, "--out", out, "--resume"], capsys)
+        line = failure(train, [*TINY_SYNTHETIC, "--out", out, "--resume"], capsys)
     assert line.startswith(f"{out / 'checkpoint.pt'} cannot be written")
     assert (out / "checkpoint.pt").read_bytes() == before
     assert not list(out.glob(".*"))
@@ -693,7 +704,7 @@ def test_a_full_disk_gets_one_line_and_leaves_the_last_checkpoint(train, capsys,
 @pytest.mark.parametrize("size", [10, 500])  # from the start, and in an epoch
 def test_curves_on_a_full_disk_get_one_line(train, capsys, tmp_path, size):
     with files_of_at_most(size):
-        line = refusal(train, [*TINY_SYNTHETIC, "--out", tmp_path], capsys)
+        line = failure(train, [*TINY_SYNTHETIC, "--out", tmp_path], capsys)
     assert line.startswith(f"curves in {tmp_path} cannot be written")
 
 
