@@ -22,9 +22,11 @@ from .measured import (
     AboveCritical,
     OfArm,
     OfRule,
+    OfTuning,
     above_critical,
     of_arms_on_images,
     of_decisive_rules,
+    of_tuned_strengths,
 )
 from .overshoot import RULES
 from .protocol import MARGINS
@@ -157,6 +159,7 @@ class Findings(NamedTuple):
         secondary: all others.
         floors: by task.
         above_critical: how long z was not below z_c in experiment 1.
+        tuned: how far from z_c the z is that tuning chose.
         rules: what the rules of experiment 1 came to where its primary contrast is.
         arms_on_images: what the arms of experiment 4 came to.
         integrated: of experiment 3, by path of its cells: the sub-steps that were enough; None
@@ -164,6 +167,7 @@ class Findings(NamedTuple):
         missing: the paths of cells that are not there.
         protocols: by the SHA-256 of the protocol, the paths of the cells that were made under it.
         commits: likewise by the commit of the code, as far as cells record it.
+        hours: of one core, by experiment and for the tuning.
         choices: by path, the settings that were tuned.
     """
 
@@ -171,12 +175,14 @@ class Findings(NamedTuple):
     secondary: list[Row]
     floors: dict[str, Floor]
     above_critical: list[AboveCritical]
+    tuned: list[OfTuning]
     rules: list[OfRule]
     arms_on_images: list[OfArm]
     integrated: dict[str, int | None]
     missing: list[str]
     protocols: dict[str, list[str]]
     commits: dict[str, list[str]]
+    hours: dict[str, float]
     choices: Cells
 
 
@@ -207,12 +213,14 @@ def findings(cells: Cells, choices: Cells) -> Findings:
         secondary=[marked(row, floors) for row in secondary],
         floors=floors,
         above_critical=above_critical(cells),
+        tuned=of_tuned_strengths(cells),
         rules=of_decisive_rules(cells),
         arms_on_images=of_arms_on_images(cells),
         integrated={path: cells[path]["integrated"] for path in substeps if path in cells},
         missing=[path for path in expected_cells() if path not in cells],
         protocols=by_provenance(cells, "protocol"),
         commits=by_provenance(cells, "commit"),
+        hours=hours_of(cells) | hours_of(choices),
         choices=choices,
     )
 
@@ -226,6 +234,21 @@ def by_provenance(cells: Cells, name: str) -> dict[str, list[str]]:
             entry += DIRTY
         paths.setdefault(entry, []).append(path)
     return paths
+
+
+def hours_of(cells: Cells) -> dict[str, float]:
+    """The hours of one core that cells took, by the first part of their paths.
+
+    Example:
+        >>> hours_of({"tuning/xor/start": {"provenance": {"cpu_seconds": 5400.0}}})
+        {'tuning': 1.5}
+    """
+    hours: dict[str, float] = {}
+    for path, cell in cells.items():
+        experiment = path.split("/")[0]
+        seconds = cell["provenance"]["cpu_seconds"]
+        hours[experiment] = hours.get(experiment, 0.0) + seconds / 3600
+    return hours
 
 
 # A row, from two sides

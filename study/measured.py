@@ -74,6 +74,37 @@ def epochs_above_critical(cell: Mapping[str, Any]) -> np.ndarray:
     return (over_critical >= 1).sum(1)
 
 
+class OfTuning(NamedTuple):
+    """How far the z that tuning chose for csbp is from z_c, at the published I0.
+
+    Attributes:
+        task: its name.
+        z: as tuned, that of the first epoch.
+        smallest: of the splits, z / z_c of the hidden layer.
+        largest: likewise.
+    """
+
+    task: str
+    z: float
+    smallest: float
+    largest: float
+
+
+def of_tuned_strengths(cells: Cells) -> list[OfTuning]:
+    """How far the tuned z is from z_c, of the tasks whose decisive cell is there.
+
+    Those have z_c of every split, at the same learning rate, for the inner rest point.
+    """
+    found = []
+    for task in ONE_LAYER_TASKS:
+        cell = cells.get(rules_path(task, DECISIVE))
+        if cell is not None:
+            limits = np.array(cell["z_start"]) / (cell["ratio"] * TIMES_FOR_INNER)
+            ratios = cell["z_tuned"] / limits
+            found.append(OfTuning(task, cell["z_tuned"], float(ratios.min()), float(ratios.max())))
+    return found
+
+
 class OfRule(NamedTuple):
     """What the networks of a rule came to, means over them in points.
 

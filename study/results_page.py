@@ -50,6 +50,18 @@ PRIMARY = {
     "4": ((IMAGES,), "csbp - bp", "> 0 (ours: equivalent)"),
 }
 
+PRIMARY_COLUMNS = (
+    "experiment",
+    "task",
+    "contrast",
+    "believers expect",
+    "estimate and 95 % interval",
+    "margin",
+    "smallest found with 80 % power",
+    "noise floor",
+    "verdict",
+)
+
 RATIOS_ABOVE = tuple(ratio for ratio in RATIOS if ratio >= 1)
 CURVE_AT = (1, 5, 10, 20)  # twentieths of the epochs, in which validation accuracy is shown
 
@@ -158,7 +170,13 @@ def _cells(found: Findings) -> str:
 
 
 def _primary(found: Findings) -> str:
-    """The primary contrasts, also those that are not finished, and what follows on chaos."""
+    """The primary contrasts, and what follows on chaos."""
+    tabled = table(primary_lines(found), PRIMARY_COLUMNS)
+    return titled("## Primary contrasts", tabled, _on_chaos(found))
+
+
+def primary_lines(found: Findings) -> list[list[str]]:
+    """The primary contrasts under `PRIMARY_COLUMNS`, also those that are not finished."""
     rows = {(row.label.experiment, row.label.task): row for row in found.primary}
     lines = []
     for experiment, (tasks, sides, expected) in PRIMARY.items():
@@ -167,18 +185,7 @@ def _primary(found: Findings) -> str:
             numbers = [""] * 4 if row is None else _numbers_of_primary(row, found)
             verdict = UNFINISHED if row is None else f"**{row.verdict}**"
             lines.append([experiment, task, sides, expected, *numbers, verdict])
-    columns = [
-        "experiment",
-        "task",
-        "contrast",
-        "believers expect",
-        "estimate and 95 % interval",
-        "margin",
-        "smallest found with 80 % power",
-        "noise floor",
-        "verdict",
-    ]
-    return titled("## Primary contrasts", table(lines, columns), _on_chaos(found))
+    return lines
 
 
 def _numbers_of_primary(row: Row, found: Findings) -> list[str]:

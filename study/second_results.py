@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from csbp_notebooks.files import replace_file
 
 from . import command
-from .all_contrasts import Findings, Row, chaos_helps, findings
+from .all_contrasts import Findings, Floor, Label, Row, chaos_helps, findings
 from .contrasts import Contrast
-from .measured import OfArm, OfRule
+from .measured import AboveCritical, OfArm, OfRule, OfTuning
 from .protocol import digest
 from .results_page import page
 from .second_cells import read_cells, read_choices
@@ -41,6 +41,7 @@ def for_json(found: Findings) -> dict[str, Any]:
             for floor in found.floors.values()
         ],
         "above_critical": [place._asdict() for place in found.above_critical],
+        "tuned": [with_plain_numbers(task) for task in found.tuned],
         "rules": [with_plain_numbers(rule) for rule in found.rules],
         "arms_on_images": [with_plain_numbers(arm) for arm in found.arms_on_images],
         "integrated": found.integrated,
@@ -51,6 +52,7 @@ def for_json(found: Findings) -> dict[str, Any]:
         "missing": found.missing,
         "protocols": found.protocols,
         "commits": found.commits,
+        "hours": {name: number(hours) for name, hours in found.hours.items()},
     }
 
 
@@ -73,7 +75,7 @@ def flat(row: Row) -> dict[str, Any]:
     }
 
 
-def with_plain_numbers(found: OfRule | OfArm) -> dict[str, Any]:
+def with_plain_numbers(found: OfRule | OfArm | OfTuning) -> dict[str, Any]:
     """What was measured, as JSON knows it."""
     entries = found._asdict()
     for name, value in entries.items():
@@ -97,6 +99,72 @@ def number(value: float) -> float | None:
 def plain_numbers(found: Contrast) -> dict[str, float | None]:
     """The numbers of a contrast."""
     return {name: number(value) for name, value in found._asdict().items()}
+
+
+def read_findings(file: Path) -> Findings:
+    """The findings that were written before.
+
+    What was not finite is NaN, where a contrast or a floor has it; settings that were tuned hold
+    what is kept of them.
+
+    Args:
+        file: the JSON of `main`, usually `study/contrasts.json`.
+
+    Raises ValueError, one line, if there is no such file or it holds no findings.
+    """
+    entries = command.read_cell("contrasts", file, "study.second_results")
+    try:
+        return from_json(entries)
+    except (KeyError, TypeError):
+        must = "must be the JSON that study.second_results writes, by the code as it is now"
+        raise ValueError(f"contrasts = {file}: {must}") from None
+
+
+def from_json(entries: Mapping[str, Any]) -> Findings:
+    """The inverse of `for_json`."""
+    floors = {entry["task"]: _floor(entry) for entry in entries["noise_floor"]}
+    return Findings(
+        primary=[_row(entry) for entry in entries["primary"]],
+        secondary=[_row(entry) for entry in entries["secondary"]],
+        floors=floors,
+        above_critical=[AboveCritical(**entry) for entry in entries["above_critical"]],
+        tuned=[OfTuning(**entry) for entry in entries["tuned"]],
+        rules=[OfRule(**entry) for entry in entries["rules"]],
+        arms_on_images=[OfArm(**entry) for entry in entries["arms_on_images"]],
+        integrated=entries["integrated"],
+        missing=entries["missing"],
+        protocols=entries["protocols"],
+        commits=entries["commits"],
+        hours=entries["hours"],
+        choices=entries["choices"],
+    )
+
+
+def _row(entry: Mapping[str, Any]) -> Row:
+    """The inverse of `flat`."""
+    return Row(
+        label=Label(*(entry[name] for name in Label._fields)),
+        means=(_finite(entry["mean_of_first"]), _finite(entry["mean_of_second"])),
+        found=_contrast(entry),
+        margin=entry["margin"],
+        below_floor=entry["below_floor"],
+        verdict=entry["verdict"],
+    )
+
+
+def _floor(entry: Mapping[str, Any]) -> Floor:
+    """A noise floor, as it was before."""
+    return Floor(entry["task"], _contrast(entry), _finite(entry["spread"]), entry["height"])
+
+
+def _contrast(entry: Mapping[str, Any]) -> Contrast:
+    """The numbers of a contrast; NaN for p values, where only intervals are shown."""
+    return Contrast(*(_finite(entry.get(name)) for name in Contrast._fields))
+
+
+def _finite(value: float | None) -> float:
+    """The inverse of `number`."""
+    return math.nan if value is None else value
 
 
 def command_line() -> argparse.ArgumentParser:

@@ -1,4 +1,4 @@
-"""What notebooks 01, 02, 03, 05 and 07 say, or refuse, far from the published parameters.
+"""What notebooks 01, 02, 03, 05, 07 and 08 say, or refuse, far from the published parameters.
 
 Their cells are run in this process, in a moment: at few epochs, and without drawing into files.
 """
@@ -11,9 +11,11 @@ import matplotlib.pyplot as plt
 import nbformat
 import pytest
 import torch
+from made_study import made_cells
 
 from csbp_notebooks import figures, provenance, tables
 from csbp_notebooks.files import NOTEBOOKS
+from study import all_contrasts, second_results
 
 # Row of a table of notebook 02 that shows what the published form of the loss gives: infinity.
 SHOWS_INFINITY = "| literal "
@@ -121,3 +123,27 @@ def test_a_notebook_refuses_in_one_line_that_names_the_cause(name, given, line, 
     with pytest.raises(ValueError, match=line) as caught:
         run_cells(name, **given)
     assert "\n" not in str(caught.value)
+
+
+# Notebook 08, whatever the study finds
+
+
+@pytest.fixture(scope="module")
+def made_contrasts(tmp_path_factory):
+    """Findings of made cells, and such as they are before any cell is there."""
+    folder = tmp_path_factory.mktemp("contrasts")
+    for name, cells in (("all", made_cells()), ("none", {})):
+        found = all_contrasts.findings(cells, {})
+        (folder / f"{name}.json").write_text(json.dumps(second_results.for_json(found)))
+    return folder
+
+
+@pytest.mark.parametrize("cells", ["all", "none"])
+def test_08_says_what_the_study_found(run_cells, made_contrasts, cells):
+    said, results = run_cells("08", contrasts=str(made_contrasts / f"{cells}.json"))
+    assert not [line for line in said.splitlines() if is_no_finding(line)]
+    for claim in results["answers"].values():
+        assert claim in said.replace("**", "")
+    assert results["summary"] in said
+    assert len(results["verdicts"]) == (16 if cells == "all" else 0)
+    assert ("cells are still missing" in said) == (cells == "none")

@@ -5,37 +5,20 @@ import shutil
 
 import numpy as np
 import pytest
+from made_study import RESUMMED_ABOVE, RULES, write_study
 from scipy import stats
 
 from csbp_core import critical_z
+from study import results_page
 from study.all_contrasts import by_provenance
-from study.experiment_1 import ANNEALINGS, grid
-from study.experiment_4 import EVERY_ARM as ARMS_ON_IMAGES, PROTOCOL_SETTING, networks_of
+from study.experiment_1 import ANNEALINGS
+from study.experiment_4 import EVERY_ARM as ARMS_ON_IMAGES
 from study.measured import TIMES_FOR_INNER, epochs_above_critical
 from study.overshoot import Overshoot
-from study.protocol import MARGINS, digest, final_networks
-from study.robustness import KINDS, NOISES
+from study.protocol import MARGINS, digest
 from study.second_cells import expected_cells
-from study.second_results import main
+from study.second_results import for_json, main, read_findings
 from study.tasks import TASKS
-
-RULES = ("bp", "csbp", "inner flow", "outer flow", "kick", "noise")
-SUBSTEPS = ("1", "2", "4")
-
-# How many points csbp (in experiment 3 membrane) is above what it is compared with, and how much a
-# split's mean scatters about that. What is not named here is the same, within a hundredth.
-PLANTED = {
-    ("experiment_1", "digits_1"): (1.0, 0.1),
-    ("experiment_1", "randman_1"): (0.0, 0.05),
-    ("experiment_1", "xor"): (5.0, 40.0),
-    ("experiment_2", "digits_1"): (-1.0, 0.1),
-    ("experiment_2", "digits_3"): (0.6, 0.001),
-    ("experiment_2", "digits_conv"): (0.1, 0.05),
-    ("experiment_2", "randman_3"): (0.5, 6.0),
-    ("experiment_3", "digits_1"): (2.0, 0.1),
-    ("experiment_4", "csbp"): (0.1, 0.05),
-}
-FAVOURED = {"csbp", "csbp_resummed", "membrane"}
 
 # What these leave no doubt about, unless no verdict is given.
 VERDICTS = {
@@ -58,105 +41,11 @@ VERDICTS = {
 }
 OF_TASKS = [label for label in VERDICTS if label[1] in TASKS]
 
-RESUMMED_ABOVE = 0.7  # points, of digits_3: its noise floor
 SIDES = {
     "1": ("inside_20-20_2.0", "csbp", "inside_20-20_2.0", "inner flow"),
     "2": ("data_constant/csbp", None, "data_constant/bp", None),
     "3": ("times_1", "1", "quadratic_membrane", None),
 }
-
-
-def made_networks(rng, experiment, task, arm):
-    """What the networks of an arm came to, shares in [0, 1]."""
-    networks = len(final_networks(task).seeds)
-    above, scatter = PLANTED.get((experiment, task), (0.0, 0.01))
-    of_splits = rng.normal(above if arm in FAVOURED else 0.0, scatter, 8)
-    points = 96 + of_splits.repeat(networks // 8) + 0.001 * rng.normal(size=networks)
-    found = {
-        "accuracy": (points / 100).tolist(),
-        "dead": rng.uniform(0, 0.2, networks).tolist(),
-        "rate": [0.25] * networks,
-        "curve": [0.5] * 40,
-    }
-    if task == "xor":
-        epochs = rng.integers(1, 41, networks).tolist()
-        epochs[rng.integers(networks)] = None
-        found["epochs_to_solution"] = epochs
-    return found
-
-
-def made_condition(splits, name):
-    """What a cell of experiment 1 says of its condition; z_c differs from split to split."""
-    places = {place.file_name: place for place in grid()}
-    rest, annealing, ratio = places.get(name, places["inside_20-20_2.0"])  # halved steps have it
-    return {
-        "rest": rest,
-        "annealing": annealing,
-        "ratio": ratio,
-        "z_start": [ratio * 100 * 5.0**split for split in splits],
-        "z_tuned": 3.0,
-    }
-
-
-def made_cell_on_images(rng, arm, split):
-    """The same of an arm on a split."""
-    networks = networks_of(arm, split)
-    size = len(networks.seeds)
-    above, scatter = PLANTED.get(("experiment_4", arm), (0.0, 0.01))
-    points = 88 + rng.normal(above, scatter) + 0.001 * rng.normal(size=size)
-    shares = rng.uniform(0, 1, (15, size)).tolist()
-    return {
-        "arm": arm,
-        **PROTOCOL_SETTING._asdict(),
-        "start_from_data": [0.25, 0.5] if arm == "bp_data" else None,
-        **networks._asdict(),
-        "accuracy": (points / 100).tolist(),
-        "robustness": {
-            kind: rng.uniform(0, 1, (3, size)).tolist() for kind in ("inputs", "weights")
-        },
-        "rate": rng.uniform(0, 0.5, (2, size)).tolist(),
-        "dead": rng.uniform(0, 0.2, (2, size)).tolist(),
-        "gradient_share": shares if arm == "csbp" else [],
-        "fc1_start": {"critical_z": rng.uniform(100, 200, size).tolist()},
-        "fc1_end": {"critical_z": rng.uniform(1, 2, size).tolist()},
-        "provenance": {"protocol": digest()},
-    }
-
-
-def made_cell(rng, path):
-    """A cell as the commands of the four experiments write it."""
-    experiment, task, *_, name = path.split("/")
-    if experiment == "experiment_4":
-        return made_cell_on_images(rng, arm=task, split=int(name.removeprefix("split_")))
-    networks = final_networks(task)
-    cell = {"task": task, **networks._asdict(), "provenance": {"protocol": digest()}}
-    if experiment == "experiment_1":
-        cell["rules"] = {rule: made_networks(rng, experiment, task, rule) for rule in RULES}
-        for number, trained in enumerate(cell["rules"].values(), start=1):
-            trained["zero_surrogate"] = [0.01 * number] * len(networks.seeds)
-            trained["curve"] = (0.9 - number / np.arange(10, 50)).tolist()
-        return cell | made_condition(networks.splits, name)
-    if name.startswith("times_"):
-        trained = {number: made_networks(rng, experiment, task, "membrane") for number in SUBSTEPS}
-        return cell | {"substeps": trained, "integrated": None if task == "digits_3" else 4}
-    cell |= made_networks(rng, experiment, task, name)
-    if (task, name) == ("digits_3", "csbp_resummed"):
-        cell["accuracy"] = [0.96 + (0.6 + RESUMMED_ABOVE) / 100] * len(networks.seeds)
-    if experiment == "experiment_2":
-        levels = {kind: len(NOISES[kind].levels) for kind in KINDS[task]}
-        size = len(networks.seeds)
-        cell["robustness"] = {
-            kind: rng.uniform(0, 1, (number, size)).tolist() for kind, number in levels.items()
-        }
-    return cell
-
-
-def write_study(folder):
-    rng = np.random.default_rng(0)
-    for path in expected_cells():
-        file = folder / f"{path}.json"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(made_cell(rng, path)))
 
 
 def run(folder):
@@ -563,10 +452,12 @@ def test_the_page_shows_the_tuned_settings(some):
         "accuracy": 0.97,
         "at_an_end": ["z", "epochs"],
         "table": [],
+        "provenance": {"cpu_seconds": 1800.0},
     }
     (folder / "csbp.json").write_text(json.dumps(choice))
     found, page = run(some)
     assert found["choices"]["tuning/xor/data_cosine/csbp"]["at_an_end"] == ["z", "epochs"]
+    assert found["hours"]["tuning"] == 0.5
     (line,) = tables(page)["Tuned settings"]
     expected = ["xor", "data, cosine (0.25, 0.5)", "csbp", "0.4", "30", "1200", "z, epochs"]
     assert list(line.values()) == expected
@@ -914,3 +805,46 @@ def test_cells_of_changed_code_are_not_counted_to_its_commit():
         "changed": {"provenance": {"commit": "abc", "dirty": True}},
     }
     assert by_provenance(cells, "commit") == {"abc": ["clean"], "abc, changed": ["changed"]}
+
+
+# What is read again
+
+
+def test_the_json_is_read_as_what_it_was_made_from(written, tmp_path):
+    found, page = written
+    file = tmp_path / "contrasts.json"
+    file.write_text(json.dumps(found))
+    again = read_findings(file)
+    assert for_json(again) == {name: found[name] for name in found if name != "provenance"}
+    assert results_page.page(again) == page
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "no JSON", '{"noise_floor": [{"task": "xor"}]}'])
+def test_another_file_is_refused_in_one_line(tmp_path, text):
+    file = tmp_path / "contrasts.json"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=r"^contrasts = .*contrasts.json: must be the JSON .*$"):
+        read_findings(file)
+
+
+def test_a_file_that_is_not_there_is_refused_in_one_line(tmp_path):
+    with pytest.raises(ValueError, match=r"^contrasts = .*nothing.json: must be .*No such file"):
+        read_findings(tmp_path / "nothing.json")
+
+
+def test_hours_are_those_of_all_cells_and_choices(found):
+    """Every made cell took 36 seconds of a core; nothing was tuned."""
+    cells = {f"experiment_{number}": 0 for number in range(1, 5)}
+    for path in expected_cells():
+        cells[path.split("/")[0]] += 1
+    assert found["hours"] == pytest.approx({name: count / 100 for name, count in cells.items()})
+
+
+def test_the_tuned_strength_over_critical_z_is_that_of_the_published_rest_point(found):
+    """z_c of a split is 100 times 5 to its number, at I0 = .525; it goes as 1 / (I0 (1 - I0))."""
+    published = [100 * 5.0**split * 0.525 * 0.475 / (0.65 * 0.35) for split in range(1, 9)]
+    for task in found["tuned"]:
+        assert task["z"] == 3
+        assert task["smallest"] == pytest.approx(3 / published[-1])
+        assert task["largest"] == pytest.approx(3 / published[0])
+    assert [task["task"] for task in found["tuned"]] == ["digits_1", "randman_1", "xor"]

@@ -1,0 +1,210 @@
+"""What the findings answer in sentences, for verdicts of every kind that were made up."""
+
+import itertools
+import re
+
+import pytest
+
+from study.all_contrasts import Findings, Label, Row, label_at
+from study.answers import answers, groups, lead, summary
+from study.contrasts import Contrast
+from study.experiment_1 import TASK_NAMES as ONE_LAYER_TASKS
+from study.measured import DECISIVE, AboveCritical, OfTuning
+from study.tasks import TASKS
+
+CSBP, WHAT, CHAOS, FORM, RECIPE, ROBUST = range(6)  # the questions in their order
+
+HELPS, HURTS, EQUIVALENT, CANNOT_TELL = "helps", "hurts", "equivalent", "cannot tell"
+REFUSED = "cannot be integrated"
+
+MAPPINGS = ("floors", "integrated", "protocols", "commits", "hours", "choices")  # of the findings
+
+
+def row(label, estimate=1.0, half_width=0.5, verdict=None, means=(0.0, 0.0)):
+    """A contrast with an interval about its estimate."""
+    low, high = estimate - half_width, estimate + half_width
+    found = Contrast(estimate, low, high, low, high, 0.5, 0.5, smallest=1.0)
+    margin = None if verdict is None else 0.5
+    return Row(label, means, found, margin, None, verdict)
+
+
+def primary(experiment, task, verdict):
+    """A primary contrast that ended in a verdict."""
+    labels = {
+        "1": label_at(task, DECISIVE, "csbp", "inner flow"),
+        "2": Label("2", task, "data, constant", "", "csbp", "bp"),
+        "3": Label("3", task, "", "", "membrane", "quadratic_membrane"),
+        "4": Label("4", task, "", "", "csbp", "bp"),
+    }
+    estimate = -1.0 if verdict == HURTS else 1.0
+    return row(labels[experiment], estimate, verdict=verdict)
+
+
+def as_now(task, estimate):
+    """csbp less the best BP, both from torch's weights; its interval reaches half a point."""
+    return row(Label("2", task, "now, constant", "", "csbp", "bp"), estimate)
+
+
+def made(primary=(), secondary=(), **others):
+    """Findings of these contrasts, and nothing else."""
+    nothing = {name: {} if name in MAPPINGS else [] for name in Findings._fields}
+    return Findings(**(nothing | {"primary": list(primary), "secondary": list(secondary)} | others))
+
+
+def all_primary(verdict):
+    """Every primary contrast, with the same verdict."""
+    tasks = {"1": ONE_LAYER_TASKS, "2": TASKS, "3": TASKS, "4": ["fashion_mnist"]}
+    return [primary(number, task, verdict) for number, names in tasks.items() for task in names]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "short"),
+    [
+        (HELPS, "Yes, in all 7 tasks"),
+        (HURTS, "No"),
+        (EQUIVALENT, "No"),
+        (CANNOT_TELL, "Not shown"),
+    ],
+)
+def test_csbp_helps_where_the_verdicts_say_so(verdict, short):
+    answer = answers(made(all_primary(verdict)))[CSBP]
+    assert answer.short == short
+    assert answer.because.endswith(f"{verdict} in all 7 tasks")
+
+
+def test_no_is_said_only_where_every_task_has_a_verdict_against_it():
+    """Of all combinations in three tasks; "cannot tell" counts for nobody."""
+    kinds = (HELPS, HURTS, EQUIVALENT, CANNOT_TELL, REFUSED, "unfinished")
+    for verdicts in itertools.product(kinds, repeat=3):
+        said = lead(dict(zip("abc", verdicts, strict=True)))
+        assert (said == "No") == (set(verdicts) <= {HURTS, EQUIVALENT})
+        assert said.startswith(("Yes", "In ")) == (HELPS in verdicts)
+        assert said.endswith("so far") == (
+            "unfinished" in verdicts and set(verdicts) != {"unfinished"}
+        )
+
+
+def test_every_task_stands_behind_its_verdict():
+    verdict_of = {"a": HELPS, "b": CANNOT_TELL, "c": HURTS, "d": HELPS, "e": "unfinished"}
+    assert groups(verdict_of) == "helps (a, d), hurts (c), cannot tell (b), unfinished (e)"
+
+
+def test_without_any_result_nothing_is_known():
+    found = made()
+    assert [answer.short for answer in answers(found)] == ["Not known yet"] * 6
+    assert {answer.beside for answer in answers(found)} == {""}
+    assert "unfinished in all 7 tasks" in summary(found)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "short", "because"),
+    [
+        (EQUIVALENT, "By what data-driven weights do as well", "within the margin or gone (xor)"),
+        (HURTS, "By what data-driven weights do as well", "within the margin or gone (xor)"),
+        (HELPS, "Not by what data-driven weights do", "still there (xor)"),
+        (CANNOT_TELL, "Not shown", "open (xor)"),
+    ],
+)
+def test_a_gain_is_explained_only_if_it_goes_with_the_weights(verdict, short, because):
+    rows = [as_now(task, 1.0 if task == "xor" else 0.1) for task in TASKS]
+    answer = answers(made(all_primary(verdict), rows))[WHAT]
+    assert answer.short == short
+    assert "above the best BP in 1 of 6 tasks;" in answer.because
+    assert answer.because.endswith(because)
+
+
+def test_without_a_gain_there_is_nothing_to_explain():
+    rows = [as_now(task, 0.1) for task in TASKS]
+    assert answers(made(all_primary(HURTS), rows))[WHAT].short == "No gain to explain"
+
+
+def test_what_has_an_interval_alone_is_told_by_the_side_on_which_it_lies():
+    rows = [as_now("xor", 1.0), as_now("digits_1", -1.0), as_now("digits_3", 0.2)]
+    beside = answers(made(secondary=rows))[CSBP].beside
+    assert "above zero (xor), around zero (digits_3), below zero (digits_1)" in beside
+
+
+def over_bp(task, estimate):
+    """csbp less both kinds of BP at the decisive place."""
+    return [row(label_at(task, DECISIVE, "csbp", bp), estimate) for bp in ("bp", "best bp")]
+
+
+def chaos(verdict, over):
+    """The answer on chaos, the same verdict in all tasks; csbp so far above BP in xor alone."""
+    rows = [*over_bp("xor", over), *over_bp("digits_1", -1.0), *over_bp("randman_1", -1.0)]
+    return answers(made(all_primary(verdict), rows))[CHAOS]
+
+
+def test_chaos_helps_where_overshoot_does_and_csbp_is_above_both_kinds_of_bp():
+    answer = chaos(HELPS, over=1.0)
+    assert answer.short == "In 1 of 3 tasks"
+    assert "In digits_1, randman_1 overshoot helps, and csbp is not shown to be" in answer.beside
+
+
+def test_chaos_is_not_shown_to_help_where_csbp_is_not_above_bp():
+    assert chaos(HELPS, over=0.1).short == "Not shown"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "short"), [(EQUIVALENT, "No"), (HURTS, "No"), (CANNOT_TELL, "Not shown")]
+)
+def test_chaos_does_not_help_where_overshoot_does_not(verdict, short):
+    assert chaos(verdict, over=1.0).short == short
+
+
+def test_a_tuned_strength_below_critical_z_is_said_to_be_stable():
+    below = made(tuned=[OfTuning("xor", 1.0, 2e-5, 3e-4), OfTuning("digits_1", 3.0, 1e-6, 2e-6)])
+    said = answers(below)[WHAT].beside
+    assert "z / z_c is at most 0.0003 (xor, digits_1); nothing is unstable there" in said
+    above = made(tuned=[OfTuning("xor", 1.0, 0.5, 1.2)])
+    assert "z_c is at most 1.2 (xor); that is at z_c or above" in answers(above)[WHAT].beside
+
+
+def test_epochs_above_critical_z_are_those_of_the_decisive_training():
+    places = [AboveCritical("xor", *DECISIVE, 20, 22)]
+    places.append(AboveCritical("digits_1", *DECISIVE._replace(ratio=4.0), 2, 2))
+    said = answers(made(above_critical=places))[CHAOS].beside
+    assert said == "Epochs with z at z_c or above: 22 of 400 (xor)."
+
+
+def test_a_field_that_cannot_be_integrated_is_named():
+    label = Label("3", "xor", "", "10", "membrane", "16 sub-steps")
+    found = made(
+        all_primary(REFUSED),
+        [row(label, estimate=-1.0)],
+        integrated={"experiment_3/xor/times_10": None, "experiment_3/digits_1/times_10": 4},
+    )
+    answer = answers(found)[FORM]
+    assert answer.short == "Not shown"
+    assert answer.beside.endswith("below zero (xor), cannot be integrated (xor).")
+
+
+@pytest.mark.parametrize(("verdict", "short"), [(HELPS, "Yes"), (EQUIVALENT, "No")])
+def test_the_recipe_has_its_number_and_its_verdict(verdict, short):
+    answer = answers(made([primary("4", "fashion_mnist", verdict)]))[RECIPE]
+    assert answer.short == short
+    assert answer.because.endswith(f"+1.00 [0.50, 1.50] points, {verdict}")
+
+
+def test_changes_under_noise_are_counted_on_both_sides_of_zero():
+    def change(task, condition, estimate, experiment="2"):
+        label = Label(experiment, task, condition, "", "csbp", "bp", "weights 0.1 - none")
+        return row(label, estimate)
+
+    rows = [
+        change("xor", "now, constant", 1.0),
+        change("xor", "data, constant", -1.0),
+        change("digits_1", "data, constant", -1.0),
+        change("fashion_mnist", "", 0.1, experiment="4"),
+        change("xor", "now, cosine", 1.0),  # not shown
+    ]
+    said = answers(made(secondary=rows))[ROBUST].because
+    assert said.startswith("Of 4 intervals")
+    assert "1 are above zero and 2 below" in said
+
+
+@pytest.mark.parametrize("verdict", [HELPS, HURTS, EQUIVALENT, CANNOT_TELL, REFUSED])
+def test_no_answer_shows_what_is_no_number(verdict):
+    found = made(all_primary(verdict), [as_now(task, 1.0) for task in TASKS])
+    texts = [f"{answer.claim} {answer.beside}" for answer in answers(found)]
+    assert not re.search(r"\b(nan|inf|None)\b", " ".join([*texts, summary(found)]))
