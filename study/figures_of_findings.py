@@ -176,6 +176,14 @@ RULE_STYLES = {
     "kick": (Style(CSBP, is_filled=False), "--"),
     "noise": (Style(CONTROL, "x"), ":"),
 }
+RULE_NAMES = {
+    "bp": "bp: back-propagation alone",
+    "csbp": "csbp: the chaotic loss, inside the momentum",
+    "inner flow": "inner flow: the same pull without overshoot",
+    "outer flow": "outer flow: inner flow outside of the momentum",
+    "kick": "kick: csbp outside of the momentum",
+    "noise": "noise: inner flow and random directions",
+}
 # A contrast from which each rule's accuracy is read, and which of its sides it is.
 SIDE_OF_RULE = {
     "bp": (("csbp", BASELINE), 1),
@@ -190,7 +198,7 @@ SIDE_OF_RULE = {
 def overshoot_figure(found: Findings) -> Figure:
     """csbp less inner flow over z0 / z_c, and the accuracies of all rules; a column per task."""
     rows = rows_by_label(found)
-    fig, axes = plt.subplots(2, 3, figsize=(WIDTH, 7), layout="constrained", sharex=True)
+    fig, axes = plt.subplots(2, 3, figsize=(WIDTH, 7.4), layout="constrained", sharex=True)
     for (upper, lower), task in zip(axes.T, ONE_LAYER_TASKS, strict=True):
         _draw_overshoot(upper, rows, task)
         _draw_rules(lower, rows, task)
@@ -210,8 +218,8 @@ def overshoot_figure(found: Findings) -> Figure:
     ]
     for rule, (style, line) in RULE_STYLES.items():
         keywords = style.keywords() | {"linestyle": line}
-        marks.append(Line2D([], [], label=rule, **keywords))
-    legend_below(fig, marks, columns=3)
+        marks.append(Line2D([], [], label=RULE_NAMES[rule], **keywords))
+    legend_below(fig, marks, columns=2)
     return fig
 
 
@@ -288,7 +296,8 @@ def dead_neurons_figure(found: Findings) -> Figure:
     right.axvline(0, **ZERO)
     right.set_xlabel("dead hidden neurons after training, %")
     verdicts = groups(verdicts_of(found, "2"))
-    headline(fig, f"Does CSBP help, or is it dead neurons? csbp - best BP, data-driven: {verdicts}")
+    contrast = "csbp - best BP, both from data-driven weights"
+    headline(fig, f"Does CSBP help, or is it dead neurons? {contrast}: {verdicts}")
     marks = [
         mark(CONDITION_STYLES[FROM_DATA]._replace(is_primary=True), "primary contrast"),
         *(mark(CONDITION_STYLES[name], CONDITION_NAMES[name]) for name in CONDITIONS),
