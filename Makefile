@@ -46,7 +46,7 @@ repeated: $(READY)  ## two cells of every experiment again, and study/repeated.j
 rule_for_z: $(READY)  ## how to choose z, tried on tuning networks, into study/results/rule_for_z/
 	$(STUDY) -- $@
 
-study: $(READY)  ## all that study/config.yaml asks for, also the long experiment behind notebook 08; goes on where it was stopped
+study: $(READY)  ## all that study/config.yaml asks for, the experiments behind notebook 08; goes on where it was stopped
 	$(STUDY)
 
 # Before anything is made, .venv included.

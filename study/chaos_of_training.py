@@ -35,7 +35,7 @@ from csbp_core import largest_lyapunov
 from csbp_core.checks import check_choice
 
 from . import command
-from .cell import plain
+from .command import plain
 from .protocol import Networks, digest
 from .tasks import TASKS
 from .train import Training

@@ -11,13 +11,17 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from csbp_notebooks.files import replace_file, writable_folder
 from csbp_notebooks.provenance import commit, machine, versions
 
 # What the numbers depend on: not the whole of `study/`, where the results lie, too.
 CODE = ["csbp_core", "csbp_notebooks", "study/*.py"]
+
+DIGITS = 6  # decimals that are stored
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
@@ -106,7 +110,7 @@ def check_out(path: Path) -> None:
         raise ValueError(f"--out = {path}: must be in a folder that can be written") from None
 
 
-def read_cell(name: str, path: Path, writer: str = "study.cell") -> dict[str, Any]:
+def read_cell(name: str, path: Path, writer: str) -> dict[str, Any]:
     """A cell that was written before.
 
     Args:
@@ -126,3 +130,16 @@ def read_cell(name: str, path: Path, writer: str = "study.cell") -> dict[str, An
     if not isinstance(cell, dict):
         raise ValueError(must)
     return cell
+
+
+def plain(numbers: np.ndarray | Tensor) -> Any:
+    """Numbers as JSON knows them: rounded to 6 decimals, None where not finite.
+
+    Example:
+        >>> plain(torch.tensor([0.5, float("nan")]))
+        [0.5, None]
+    """
+    array = np.asarray(numbers, dtype=float)
+    rounded = np.asarray(np.round(array, DIGITS), dtype=object)
+    rounded[~np.isfinite(array)] = None
+    return rounded.tolist()

@@ -18,7 +18,7 @@ from torch import Tensor
 from csbp_core.checks import check, check_choice
 
 from . import command
-from .cell import plain
+from .command import plain
 from .outcome import train_and_test
 from .overshoot import Overshoot, layer_critical_z
 from .protocol import Networks, digest, final_networks

@@ -9,14 +9,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from csbp_core.checks import check, check_choice
 
 from . import command
-from .cell import Setting
 from .contrasts import contrast, split_means
 from .outcome import train_and_test
 from .protocol import MARGINS, Networks, digest, final_networks
@@ -30,6 +29,20 @@ from .tuning import longest, read_choice
 TUNED_ARM = {"quadratic_membrane": "quadratic_membrane", "substeps": "membrane"}
 
 TIMES = (1, 10, 100)  # the tuned z of the membrane form
+
+
+class Setting(NamedTuple):
+    """What the networks of a cell are trained with.
+
+    Attributes:
+        lr: learning rate.
+        z: strength of what the arm adds to the loss.
+        epochs: after which training stops, at the end of the annealing or before.
+    """
+
+    lr: float
+    z: float
+    epochs: int
 
 
 def run_quadratic(

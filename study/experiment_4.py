@@ -25,8 +25,7 @@ import torch
 from csbp_core.checks import check, check_choice
 
 from . import command
-from .cell import plain
-from .command import read_cell
+from .command import plain, read_cell
 from .fashion_mnist import CLASSES, FashionMNIST, Images, Split, load, split as split_of
 from .image_measurements import KINDS, Activity, accuracy, activity, robustness
 from .image_network import ImageNetwork, new_image_network, set_currents

@@ -24,7 +24,7 @@ from csbp_core import largest_lyapunov
 from csbp_core.checks import check, check_choice
 
 from . import command
-from .cell import plain
+from .command import plain
 from .experiment_1 import RESTS, TASK_NAMES
 from .flow import gradient, with_ones
 from .overshoot import layer_critical_z

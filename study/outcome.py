@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .cell import plain
+from .command import plain
 from .surrogate_share import zero_surrogate
 from .train import Training, epochs_to_solution
 

@@ -12,7 +12,6 @@ from typing import Any
 
 from csbp_core.checks import check, check_choice
 
-from .arms import ARMS
 from .command import bad_input_in_one_line
 from .experiment_1 import TASK_NAMES, grid
 from .experiment_2 import ARMS as ARMS_OF_2
@@ -39,7 +38,7 @@ def plan(config: Mapping[str, Any]) -> dict[str, Any]:
     for key in config:
         check_choice("key of the config", key, KEYS)
     tasks = _chosen("tasks", config.get("tasks", ALL), TASKS)
-    every_arm = dict.fromkeys([*ARMS, *ARMS_OF_2, *ARMS_OF_4])
+    every_arm = dict.fromkeys([*ARMS_OF_2, *ARMS_OF_4])
     arms = _chosen("arms", config.get("arms", ALL), every_arm)
     seeds = _seeds(config)
     shards = _shards(config, tasks, seeds)
@@ -49,8 +48,6 @@ def plan(config: Mapping[str, Any]) -> dict[str, Any]:
         "seeds": seeds,
         "shards": shards,
         "tasks": tasks,
-        "arms": _those_of(ARMS, arms),
-        "needs": {name: arm.needs for name, arm in ARMS.items()},  # of each arm other arms' cells
         "experiment_1": {
             "tasks": _those_of(TASK_NAMES, tasks),
             "cells": [place.file_name for place in grid()],

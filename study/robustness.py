@@ -20,7 +20,7 @@ from torch import Tensor
 
 from csbp_core.checks import check, check_choice
 
-from .cell import plain
+from .command import plain
 from .train import Training
 
 DRAWS = 5  # of each noise, over which accuracy is averaged

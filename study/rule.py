@@ -23,7 +23,7 @@ from csbp_core.checks import check, check_choice
 
 from . import command
 from .arms import BASELINE, UNUSED_STRENGTH, Candidate
-from .cell import plain
+from .command import plain
 from .protocol import MARGINS, digest
 from .reports import CALLS, DIVISOR, PROBE, Course, first_shares, follow, median, odds, z_for
 from .tasks import TASKS, Task

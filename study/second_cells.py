@@ -121,7 +121,7 @@ def read_cells(folder: Path) -> dict[str, dict[str, Any]]:
 
 def _read_final(file: Path, required: Mapping[str, Any]) -> dict[str, Any]:
     """A cell of the final networks; only between those are contrasts paired."""
-    cell = read_cell("cell", file)
+    cell = read_cell("cell", file, "study.experiment_1 to _4")
     wrong = [name for name, value in required.items() if cell.get(name) != value]
     if wrong:
         name = required.get("task", required.get("arm"))

@@ -21,9 +21,6 @@ class Task(NamedTuple):
         epochs: the length of the annealing. Tuning chooses when to stop, at this epoch or before.
         batch: samples per update.
         every: epochs from one validation to the next.
-        seeds: how many networks are trained with the chosen settings, and tested.
-        tuning: how many networks are trained to choose the settings, shared out evenly among the
-            candidates.
         solve: whether accuracy is 1 if every answer is right and 0 if not, instead of the share of
             right answers.
     """
@@ -33,8 +30,6 @@ class Task(NamedTuple):
     epochs: int = 20
     batch: int = 50
     every: int = 1
-    seeds: int = 64
-    tuning: int = 180
     solve: bool = False
 
 
@@ -79,8 +74,6 @@ TASKS = {
         epochs=400,
         batch=4,
         every=10,
-        seeds=256,
-        tuning=1500,
         solve=True,
     ),
 }

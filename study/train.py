@@ -15,10 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from csbp_core import critical_z, largest_eigenvalue
 from csbp_core.checks import check, check_choice
 
-from .arms import EVERY_ARM, I0, SCALE
+from .arms import EVERY_ARM, SCALE
 from .data import Data
 from .initialisation import set_from_data
 from .networks import Net, NetOutput, mean_per_network, per_network, run_together
@@ -39,38 +38,6 @@ def sample_order(seed: int, samples: int, epochs: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     orders = [torch.randperm(samples, generator=generator) for _ in range(epochs)]
     return torch.stack(orders)
-
-
-def smallest_critical_z(net: Net, x: Tensor, lr: float) -> float:
-    """The z from which on the chaotic loss makes some hidden layer's training unstable.
-
-    Every layer has a critical z of its own, as `csbp_core.critical_z` has it for the mean over that
-    layer's currents: this is the smallest of them.
-
-    Args:
-        net: one network, with the weights it has now.
-        x: the one batch on which the layers' inputs are measured, as `net.forward` takes it.
-        lr: learning rate, > 0.
-
-    Returns it, > 0.
-    """
-    with torch.no_grad():
-        layers = net(x).layers
-    inputs = [x, *(layer.spikes for layer in layers[:-1])]
-    limits = []
-    for drive, layer_input, layer in zip(net.hidden, inputs, layers, strict=True):
-        limits.append(
-            critical_z(
-                lambda_max=largest_eigenvalue(drive, [layer_input]),
-                lr=lr,
-                momentum=MOMENTUM,
-                I0=I0,
-                scale=SCALE,
-                reduction="mean",
-                numel=layer.current.numel(),
-            )
-        )
-    return min(limits)
 
 
 def epochs_to_solution(curve: Tensor, task: Task) -> Tensor:
@@ -173,7 +140,8 @@ class Training:
         self.net = task.net()
         self.names = [name for name, _ in self.net.named_parameters()]
         self._stack_training_data()
-        self.z, self.beta = self._annealing(self._one_per_network(z))
+        self.z = self._one_per_network(z)
+        self.beta = (self.z / ANNEALING / self.z) ** (1 / self.epochs)
 
     def _stack_training_data(self) -> None:
         """All splits' training samples in one tensor, and where in it each network's split is."""
@@ -340,31 +308,6 @@ class Training:
             "rate": rate.mean(1),
             "mean_s": torch.stack(s).mean(0),
         }
-
-    def critical(self) -> Tensor:
-        """The smallest critical z of each network's layers, at its start and first batch, `[S]`."""
-        first_batches, _ = self.batch(0)  # [S, N, *]
-        limits = []
-        # In float32, as new networks are, whatever the dtype of the run: the float64 run that
-        # measures the exponent must start from the same z.
-        for seed, lr, x in zip(self.seeds, self.lr.tolist(), first_batches.float(), strict=True):
-            net = new_net(self.task, seed)
-            limits.append(smallest_critical_z(net, net.time_first(x), lr))
-        return torch.tensor(limits, dtype=torch.float64)
-
-    def _annealing(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Where z starts, `[S]`, and what it is multiplied by after every epoch: `z` and `beta`.
-
-        Where it ends depends on the chosen z even where its start does not. That is the point of
-        the arm "high": it ends as csbp does, and differs in having been above the critical z.
-        """
-        start = z
-        if self.arm.times_critical is not None:
-            start = self.arm.times_critical * self.critical()
-        if not self.arm.anneals:
-            return start, torch.ones(())
-        end = z / ANNEALING  # of the chosen z, not of the start
-        return start, (end / start) ** (1 / self.epochs)
 
     def _one_per_network(self, value: float | Sequence[float]) -> Tensor:
         """A number, or one for every network, as float64 `[S]`; it is cast where it is used."""

@@ -10,6 +10,7 @@ from study.contrasts import (
     HELPS,
     HURTS,
     contrast,
+    holm,
     smallest_difference,
     split_means,
     verdict,
@@ -121,3 +122,30 @@ def test_of_six_contrasts_without_an_effect_one_is_seen_in_one_study_of_twenty()
 def test_a_difference_within_the_margin_counts_as_none():
     assert verdict(0.1, p_difference=0.001, p_equivalence=0.001) == EQUIVALENT
     assert verdict(0.1, p_difference=0.001, p_equivalence=0.06) == HELPS
+
+
+# The correction
+
+
+def test_holm_corrects_and_keeps_the_order():
+    corrected = holm([0.01, 0.04, 0.03, 0.005]).tolist()
+    assert corrected == pytest.approx([0.03, 0.06, 0.06, 0.02])
+
+
+def test_holm_of_one_or_none_changes_nothing():
+    assert holm([0.04]).tolist() == [0.04]
+    assert holm([]).tolist() == []
+
+
+def test_holm_is_the_largest_of_the_scaled_ones_up_to_it():
+    p = np.random.default_rng(2).random(7) / 20
+    expected = []
+    for value in p:
+        smaller = p[p <= value]
+        scaled = [min(1, other * (7 - np.sum(p < other))) for other in smaller]
+        expected.append(max(scaled))
+    assert holm(p).tolist() == pytest.approx(expected)
+
+
+def test_holm_ends_at_1():
+    assert holm([0.6, 0.9]).tolist() == [1.0, 1.0]

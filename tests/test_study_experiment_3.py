@@ -9,8 +9,7 @@ from scipy import stats
 from torch.nn import functional as F
 
 from study import experiment_3
-from study.cell import Setting
-from study.experiment_3 import main, run_quadratic, run_substeps
+from study.experiment_3 import Setting, main, run_quadratic, run_substeps
 from study.protocol import Networks, digest
 from study.substeps import SubSteps
 from study.tasks import TASKS, new_net

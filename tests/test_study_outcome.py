@@ -1,8 +1,10 @@
 """What is recorded of a training is what it gave."""
 
+import numpy as np
 import pytest
 import torch
 
+from study.command import plain
 from study.outcome import train_and_test
 from study.surrogate_share import zero_surrogate
 from study.tasks import TASKS
@@ -31,3 +33,12 @@ def test_a_task_to_be_solved_has_each_networks_first_epoch_without_an_error(monk
     monkeypatch.setattr(run, "train", lambda epochs: (run.start(), curve))
     _, found = train_and_test(run, 20)
     assert found["epochs_to_solution"] == [20, None, 10]
+
+
+@pytest.mark.parametrize(
+    ("number", "stored"),
+    [(0.12345649, 0.123456), (0.1234567, 0.123457), (-np.inf, None), (np.nan, None), (3, 3.0)],
+)
+def test_numbers_are_stored_with_six_decimals_or_as_none(number, stored):
+    assert plain(torch.tensor(number, dtype=torch.float64)) == stored
+    assert plain(np.array([[number, 1.0]])) == [[stored, 1.0]]
