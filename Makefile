@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 unexport LC_ALL  # as C it keeps Python before 3.13 from a folder whose name is not ASCII
 .NOTPARALLEL:  # each uses all cores by itself, also under make -j
-.PHONY: figures test venv lab notebooks bench experiment_1 experiment_2 experiment_3 experiment_4 rule_for_z repeated study sweep site clean $(NOTEBOOKS)
+.PHONY: figures test venv lab notebooks verdicts bench experiment_1 experiment_2 experiment_3 experiment_4 rule_for_z repeated study sweep site clean $(NOTEBOOKS)
 
 figures: $(READY)  ## every notebook on all cores, figures and numbers into images/
 	$(BIN)/csbp-run all -p output_dir images
@@ -29,6 +29,9 @@ lab: $(READY)  ## open the notebooks
 
 notebooks: $(READY)  ## refresh the stored executed notebooks
 	$(BIN)/csbp-run all --store
+
+verdicts: $(READY)  ## what README says of every claim, from the numbers in images/
+	$(BIN)/python -m csbp_notebooks.verdict_text
 
 bench: $(READY)  ## speed, into tests/benchmarks/results.json, BENCHMARKS.md and the README's line
 	$(BIN)/pytest -q tests/benchmarks/bench_*.py --benchmark-only --benchmark-json=/dev/null

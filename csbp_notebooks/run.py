@@ -25,6 +25,8 @@ from .owners import claims, refuse_files_of_others
 from .parameters import check_text, parse_parameters
 from .stopping import Stopped, end_children, undisturbed
 from .streams import say
+from .verdict_text import IMAGES, as_terminal
+from .verdicts import verdicts
 
 UNTOUCHED = "{}; no figure of an unfinished notebook was touched"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"  # lives as long as its kernel
@@ -237,6 +239,13 @@ def run_all(names: list[str], options: list[str], jobs: int) -> bool:
     return any(process.result().returncode for process in processes)
 
 
+def show_verdicts(context: click.Context, _: click.Parameter, asked: bool) -> None:
+    """Print what became of every claim, and end there; nothing unless it is asked for."""
+    if asked and not context.resilient_parsing:
+        click.echo(as_terminal(verdicts(IMAGES)))
+        context.exit()
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.argument("names", nargs=-1, required=True)
 @click.option(
@@ -257,6 +266,14 @@ def run_all(names: list[str], options: list[str], jobs: int) -> bool:
     "--store",
     is_flag=True,
     help="Refresh the stored notebook itself, at its defaults.",
+)
+@click.option(
+    "--verdicts",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=show_verdicts,
+    help="Show what became of every claim, by the numbers in images/, and run nothing.",
 )
 @click.option(
     "--jobs",

@@ -28,8 +28,14 @@ EXPLORER = ROOT / "csbp_notebooks" / "explorer"
 SITE = ROOT / "build" / "site"
 
 # What the repository has already: pages, and what pages link to.
-PAGES = ("BENCHMARKS.md", "CHANGELOG.md", "CONTRIBUTING.md", "README.md", "study/PROTOCOL.md")
-SECOND_STUDY = "study/RESULTS.md"  # which `make study` writes
+PAGES = (
+    "BENCHMARKS.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "README.md",
+    "study/PROTOCOL.md",
+    "study/RESULTS.md",
+)
 FILES = ("CITATION.cff", "sweeps/example.yaml")
 FOLDERS = ("examples", "images", "notebooks")
 
@@ -45,16 +51,14 @@ def assemble(source: Path) -> None:
     for name in FOLDERS:
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     fold_code_in(source / "notebooks")
-    second_study = (ROOT / SECOND_STUDY).exists()
-    pages = [*PAGES, SECOND_STUDY] if second_study else [*PAGES]
-    copy_files([*pages, *FILES], source)
+    copy_files([*PAGES, *FILES], source)
     shutil.copytree(IMAGES, source / "extra" / "images")
     write_font(source / "static" / "formulas.woff")
     shutil.copy(EXPLORER / "explorer.css", source / "static")
     write(source / "explorer.html", explorer_fragment(EXPLORER / "explorer.js"))
     write(source / "gallery.md", gallery_page(read_figures(IMAGES, NOTEBOOKS)))
-    write(source / "verdicts.md", verdicts_page(IMAGES, second_study=second_study))
-    for name in pages:
+    write(source / "verdicts.md", verdicts_page(IMAGES))
+    for name in PAGES:
         page = source / name
         write(page, for_site(page.read_text(encoding="utf-8"), page.parent))
 

@@ -4,52 +4,24 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+
+from csbp_notebooks.verdicts import three_answers
 
 
 def facts(images: Path) -> dict[str, str]:
-    """The numbers, as text by the name that the page calls them.
+    """The numbers and the three answers, as text by the name that the page calls them.
 
     Args:
         images: the folder with the JSON files that `record` has written.
 
-    Raises FileNotFoundError or KeyError where a file lacks one of them.
+    Raises FileNotFoundError, KeyError or ValueError where a file lacks one of them.
     """
-    bp = results_of(images / "example1.json")
-    csbp = results_of(images / "example2.json")
-    burst = results_of(images / "burst_end.json")
-    study = results_of(images / "does_chaos_help.json")
-    verdicts = study["verdicts"]
-    percentiles = burst["percentiles_of_the_end"]
-    noisy_runs = recorded(images / "burst_end.json")["provenance"]["parameters"]["runs"]
-    numbers = {
-        "bp_epochs": bp["epochs_until_settled"],
-        "features": len(csbp["statements_that_hold"]),
-        "features_checked": csbp["statements_checked"],
-        "noisy_runs": f"{noisy_runs:,}",
-        "noisy_runs_with_all": f"{burst['runs_with_all_statements']:,}",
-        "burst_median": round(percentiles["50"]),
-        "burst_early": round(percentiles["5"]),
-        "burst_late": round(percentiles["95"]),
-        "burst_published": burst["end_of_second_burst"]["published"],
-        "burst_rank": round(burst["percentile_rank"]["published"]),
-        "tasks": len(verdicts),
-        "helps": sum(row["CSBP"] == "helps" for row in verdicts),
-        "hurts": sum(row["CSBP"] == "hurts" for row in verdicts),
-        "chaos_is_why": sum(row["so at the same settings"] == "yes" for row in verdicts),
-        "networks": f"{study['networks']:,}",
-    }
-    return {name: str(number) for name, number in numbers.items()}
-
-
-def results_of(path: Path) -> dict[str, Any]:
-    """What a notebook has recorded beside its figure."""
-    return recorded(path)["results"]
-
-
-def recorded(path: Path) -> dict[str, Any]:
-    """The same with its provenance."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    example1 = json.loads((images / "example1.json").read_text(encoding="utf-8"))["results"]
+    found = {"bp_epochs": str(example1["epochs_until_settled"])}
+    for name, answer in zip(("real", "helps", "chaos"), three_answers(images), strict=True):
+        found[f"{name}_short"] = answer.short
+        found[f"{name}_because"] = answer.because
+    return found
 
 
 def where_to_run(repository: str | None) -> str:

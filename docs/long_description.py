@@ -10,6 +10,7 @@ from csbp_notebooks.files import ROOT, replace_file
 
 MARKDOWN = re.compile(r"(\]\()(?!\w+:|#)([^)\s]+)(\))")
 HTML = re.compile(r'((?:src|href)=")(?!\w+:|#)([^"]+)(")')
+REFERENCE = re.compile(r"^(\[[^\]]+\]: )(?!\w+:|#)(\S+)()$", re.MULTILINE)
 PICTURES = (".png", ".svg")
 
 
@@ -31,7 +32,9 @@ def with_absolute_links(readme: str, repository: str, version: str) -> str:
         kind = "raw" if target.endswith(PICTURES) else "blob"
         return f"{before}https://github.com/{repository}/{kind}/{version}/{target}{after}"
 
-    return HTML.sub(absolute, MARKDOWN.sub(absolute, readme))
+    for kind_of_link in (MARKDOWN, HTML, REFERENCE):
+        readme = kind_of_link.sub(absolute, readme)
+    return readme
 
 
 def main() -> None:

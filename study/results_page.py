@@ -66,7 +66,7 @@ RATIOS_ABOVE = tuple(ratio for ratio in RATIOS if ratio >= 1)
 CURVE_AT = (1, 5, 10, 20)  # twentieths of the epochs, in which validation accuracy is shown
 
 INTRODUCTION = """\
-# Results of the second study
+# Results of the study
 
 Written by `study.second_results` from the cells in `study/results/`; what is compared and how is
 fixed in [PROTOCOL.md](PROTOCOL.md). All numbers, and those not shown here, are in

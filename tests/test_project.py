@@ -25,7 +25,9 @@ def test_the_version_to_cite_is_that_of_csbp_core():
 
 @pytest.mark.parametrize("page", [*PAGES, "CHANGELOG.md"])
 def test_links_to_files_lead_somewhere(page):
-    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", (ROOT / page).read_text())
+    text = (ROOT / page).read_text()
+    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text)
+    links += re.findall(r"^\[[^\]]+\]: (\S+)$", text, re.M)
     missing = [link for link in links if ":" not in link and not (ROOT / link).exists()]
     assert not missing
 

@@ -28,13 +28,15 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 import csbp_core
 from csbp_notebooks.files import NOTEBOOKS, ROOT
+from csbp_notebooks.verdicts import verdicts
 from docs.build import build
 from docs.explorer import explorer_fragment
-from docs.facts import facts, install
+from docs.facts import install
 from docs.gallery import claim_in, gallery_page, read_figures, title_in
 from docs.long_description import with_absolute_links
 from docs.mathml import mathml
-from study.analysis import rows
+from study.answers import groups, verdicts_of
+from study.second_results import read_findings
 
 IMAGES = ROOT / "images"
 PHONE = 390  # CSS pixels, the width of a phone
@@ -114,23 +116,20 @@ def words_of(page):
     return " ".join(page.html.to_text().split())
 
 
-def test_the_front_page_counts_as_the_results_of_the_study_do(site, pages):
-    """Against the study's own table of results, corrected p values and all."""
-    results = json.loads((ROOT / "study" / "results.json").read_text())["results"]
-    csbp = [row for row in rows(results) if row["arm"] == "csbp"]
-    better = sum(row["difference"] > 0 and row["p_holm"] < 0.05 for row in csbp)
-    assert f"better than BP in {better} of {len(csbp)} small tasks" in words_of(
-        pages[site / "index.html"]
-    )
+def test_the_front_page_answers_as_the_study_does(site, pages):
+    """Against the verdicts themselves, of which the answers are made."""
+    found = read_findings(ROOT / "study" / "contrasts.json")
+    words = words_of(pages[site / "index.html"])
+    for verdict_of in (verdicts_of(found, "2"), verdicts_of(found, "1")):
+        assert groups(verdict_of) in words
 
 
-def test_the_front_page_says_so_where_a_feature_fails(tmp_path):
-    images = shutil.copytree(IMAGES, tmp_path / "images")
-    recorded = json.loads((images / "example2.json").read_text())
-    recorded["results"]["statements_that_hold"].pop()
-    (images / "example2.json").write_text(json.dumps(recorded))
-    found = facts(images)
-    assert int(found["features"]) == int(found["features_checked"]) - 1
+def test_the_page_of_verdicts_has_all_of_them(site, pages):
+    words = words_of(pages[site / "verdicts.html"])
+    for row in verdicts(IMAGES):
+        assert row.claim in words
+        assert row.measured in words
+        assert row.verdict in words
 
 
 @pytest.mark.parametrize(
@@ -282,6 +281,8 @@ def test_a_function_stands_off_from_a_letter_alone(formula, spaces):
         ("![a](images/a.png)", "![a](https://github.com/lab/csbp/raw/v1/images/a.png)"),
         ("[doi](https://doi.org/1)", "[doi](https://doi.org/1)"),
         ("[below](#limits)", "[below](#limits)"),
+        ("[a]: images/a.png\n", "[a]: https://github.com/lab/csbp/raw/v1/images/a.png\n"),
+        ("[doi]: https://doi.org/1\n", "[doi]: https://doi.org/1\n"),
     ],
 )
 def test_links_of_the_packages_page_are_absolute(relative, absolute):

@@ -36,7 +36,7 @@ def primary(experiment, task, verdict):
         "3": Label("3", task, "", "", "membrane", "quadratic_membrane"),
         "4": Label("4", task, "", "", "csbp", "bp"),
     }
-    estimate = -1.0 if verdict == HURTS else 1.0
+    estimate = {HURTS: -1.0, EQUIVALENT: 0.0}.get(verdict, 1.0)
     return row(labels[experiment], estimate, verdict=verdict)
 
 
@@ -69,7 +69,16 @@ def all_primary(verdict):
 def test_csbp_helps_where_the_verdicts_say_so(verdict, short):
     answer = answers(made(all_primary(verdict)))[CSBP]
     assert answer.short == short
-    assert answer.because.endswith(f"{verdict} in all 7 tasks")
+    assert f"weights: {verdict} in all 6 tasks; by the authors'" in answer.because
+    assert answer.because.endswith(f"CSBP - BP: {verdict} (fashion_mnist)")
+
+
+def test_a_difference_within_its_margin_that_is_not_zero_is_named():
+    found = all_primary(EQUIVALENT)
+    label = next(row.label for row in found if row.label[:2] == ("2", "xor"))
+    others = [row for row in found if row.label != label]
+    answer = answers(made([*others, row(label, 7.0, 3.0, EQUIVALENT)]))[CSBP]
+    assert answer.because.endswith("; within its margin, but not zero, is xor +7.0 [4.0, 10.0]")
 
 
 def test_no_is_said_only_where_every_task_has_a_verdict_against_it():
@@ -138,7 +147,7 @@ def chaos(verdict, over):
 def test_chaos_helps_where_overshoot_does_and_csbp_is_above_both_kinds_of_bp():
     answer = chaos(HELPS, over=1.0)
     assert answer.short == "In 1 of 3 tasks"
-    assert "In digits_1, randman_1 overshoot helps, and csbp is not shown to be" in answer.beside
+    assert "In digits_1, randman_1 overshoot helps, and CSBP is not shown to be" in answer.beside
 
 
 def test_chaos_is_not_shown_to_help_where_csbp_is_not_above_bp():
@@ -179,11 +188,14 @@ def test_a_field_that_cannot_be_integrated_is_named():
     assert answer.beside.endswith("below zero (xor), cannot be integrated (xor).")
 
 
-@pytest.mark.parametrize(("verdict", "short"), [(HELPS, "Yes"), (EQUIVALENT, "No")])
-def test_the_recipe_has_its_number_and_its_verdict(verdict, short):
+@pytest.mark.parametrize(
+    ("verdict", "short", "number"),
+    [(HELPS, "Yes", "+1.00 [0.50, 1.50]"), (EQUIVALENT, "No", "+0.00 [-0.50, 0.50]")],
+)
+def test_the_recipe_has_its_number_and_its_verdict(verdict, short, number):
     answer = answers(made([primary("4", "fashion_mnist", verdict)]))[RECIPE]
     assert answer.short == short
-    assert answer.because.endswith(f"+1.00 [0.50, 1.50] points, {verdict}")
+    assert answer.because.endswith(f"{number} points, {verdict}")
 
 
 def test_changes_under_noise_are_counted_on_both_sides_of_zero():

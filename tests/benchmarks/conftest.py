@@ -6,16 +6,17 @@ import pytest
 import torch
 from benchmarks.memory import keep_freed_memory
 from benchmarks.tables import (  # tests/conftest.py puts tests/ on the path
+    MAKER,
     PAGE,
     README,
     RESULTS,
     condense,
-    replace_block,
     summary,
     tables,
 )
 
 from csbp_notebooks.files import replace_file
+from csbp_notebooks.marks import replace_block
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -35,9 +36,9 @@ def pytest_benchmark_update_json(config, benchmarks, output_json):
     results |= condense(output_json["benchmarks"])
     page = PAGE.read_text()
     for name, table in tables(results).items():
-        page = replace_block(page, name, table)
+        page = replace_block(page, MAKER, name, table)
         config.get_terminal_writer().write("\n" + table)
-    readme = replace_block(README.read_text(), "summary", summary(results))
+    readme = replace_block(README.read_text(), MAKER, "summary", summary(results))
     replace_file(RESULTS, json.dumps(results, indent=1).encode() + b"\n")
     replace_file(PAGE, page.encode())
     replace_file(README, readme.encode())

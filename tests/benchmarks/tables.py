@@ -4,6 +4,7 @@ A benchmark NAME is a file bench_NAME.py. Here are, for each, what is kept of it
 condenses its runs to that, and a function that makes its table; `BENCHMARKS` lists them.
 """
 
+import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from statistics import median
@@ -18,6 +19,8 @@ from csbp_notebooks.provenance import cpu_model
 RESULTS = Path(__file__).with_name("results.json")
 PAGE = ROOT / "BENCHMARKS.md"
 README = ROOT / "README.md"
+MAKER = "make bench"
+WIDTH = 118  # of a line in README
 
 Rows = dict[str, list[str]]  # [title], the cells
 
@@ -489,22 +492,14 @@ def summary(results: Mapping[str, Any]) -> str:
 
     steps = results["csbp"]["seconds"].values()
     shares = [cost["added"]["ours"] / cost["BP step"] for cost in steps]
-    return (
+    line = (
         f"On two threads, Example 1 for many parameters at once runs {faster:,.0f} times as fast as"
         f" the document's way; a layer of `LIF` takes {min(times):.2f} to {max(times):.2f} of"
         f" SpikingJelly's time and keeps {kept:.2f} of its memory for the backward pass;"
         f" `ChaoticLoss` on every layer adds {min(shares):.0%} to {max(shares):.0%} to a step of"
-        " training. The tables, and how to repeat them: [BENCHMARKS.md](BENCHMARKS.md).\n"
+        " training. The tables, and how to repeat them: [BENCHMARKS.md](BENCHMARKS.md)."
     )
-
-
-def replace_block(text: str, name: str, content: str) -> str:
-    """The text with `content` between its one pair of marks of that name."""
-    start = f"<!-- make bench: {name} -->\n"
-    end = f"<!-- end: {name} -->\n"
-    before, rest = text.split(start)
-    _, after = rest.split(end)
-    return before + start + content + end + after
+    return textwrap.fill(line, WIDTH, break_long_words=False, break_on_hyphens=False) + "\n"
 
 
 def _count(seconds: Mapping[str, list[float]]) -> int:

@@ -1,0 +1,194 @@
+"""The verdict on every claim follows from the numbers that the notebooks wrote."""
+
+import json
+import shutil
+
+import pytest
+
+from csbp_notebooks import verdict_text
+from csbp_notebooks.cli import main as csbp_run
+from csbp_notebooks.files import ROOT
+from csbp_notebooks.verdict_text import in_lines, readme_with
+from csbp_notebooks.verdicts import FAILS, HOLDS, HOLDS_IN_PART, three_answers, verdicts
+
+IMAGES = ROOT / "images"
+README = ROOT / "README.md"
+ENDS = {"bp_loss_zero_from_epoch": None, "last_w": 0.7}
+
+
+@pytest.fixture
+def images(tmp_path):
+    """A copy of the committed numbers, to be changed."""
+    for path in IMAGES.glob("*.json"):
+        shutil.copy(path, tmp_path)
+    return tmp_path
+
+
+def change(images, name, change_results):
+    """Change what a notebook is said to have found."""
+    path = images / f"{name}.json"
+    recorded = json.loads(path.read_text())
+    change_results(recorded["results"])
+    path.write_text(json.dumps(recorded))
+
+
+def of(images, claim):
+    """The one verdict on the claim that begins so."""
+    (found,) = [row for row in verdicts(images) if row.claim.startswith(claim)]
+    return found
+
+
+# README and the committed numbers
+
+
+def test_readme_says_what_the_numbers_say():
+    assert readme_with(README.read_text(), IMAGES) == README.read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        ("example1", "epochs_until_settled", 34),
+        ("example2", "critical_z", 4.5),
+        ("example2", "bp_alone", {"lr = 1": ENDS, "lr = 2": ENDS}),
+        ("bifurcation", "chaotic_share_above_critical_z", 0.25),
+        ("burst_end", "runs_with_all_statements", 7),
+        ("multi_layer", "epoch_weights_come_to_rest", 999),
+        ("authors_settings", "z_over_critical_at_most", {"one": 0.5}),
+    ],
+)
+def test_one_other_number_is_another_readme(images, name, key, value):
+    change(images, name, lambda results: results.update({key: value}))
+    assert readme_with(README.read_text(), images) != README.read_text()
+
+
+def test_another_verdict_of_the_study_is_another_readme(images):
+    def overturn(results):
+        results["answers"]["Does chaos help?"]["short"] = "Yes, in all 3 tasks"
+
+    change(images, "does_chaos_help", overturn)
+    assert readme_with(README.read_text(), images) != README.read_text()
+    assert three_answers(images)[2].short == "Yes, in all 3 tasks"
+    assert of(images, "Chaos is what").verdict == "Yes, in all 3 tasks"
+
+
+def test_every_verdict_names_a_notebook_and_a_test_that_are_there():
+    for row in verdicts(IMAGES):
+        assert (ROOT / "notebooks" / f"{row.notebook}.ipynb").is_file()
+        assert (ROOT / row.test).is_file()
+
+
+def test_no_row_of_readme_is_too_long():
+    text = readme_with(README.read_text(), IMAGES)
+    assert max(len(line) for line in text.splitlines()) <= 120
+
+
+@pytest.mark.parametrize("letters", range(60))
+def test_no_line_begins_with_a_sign_that_markdown_would_take_for_something_else(letters):
+    text = (
+        "a" * letters + " CSBP - BP and x + y in 90 % of runs, CSBP - BP and x + y in 90 % of them"
+    )
+    for line in in_lines(5 * text).splitlines():
+        assert not line.lstrip().startswith(("- ", "+ ", "% "))
+
+
+# Verdicts that follow from other numbers
+
+
+def test_a_weight_that_ends_elsewhere_does_not_hold(images):
+    assert of(images, "By BP").verdict == HOLDS
+    change(images, "example1", lambda results: results["w"].update(last=0.43))
+    assert of(images, "By BP").verdict == FAILS
+
+
+def test_a_weight_that_never_settles_does_not_hold(images):
+    change(images, "example1", lambda results: results.update(epochs_until_settled=None))
+    assert of(images, "By BP").verdict == FAILS
+
+
+def test_with_a_feature_missing_the_figure_is_real_in_part(images):
+    assert three_answers(images)[0].short == "Yes, but for one epoch"
+    change(images, "example2", lambda results: results["statements_that_hold"].pop())
+    assert three_answers(images)[0].short == "In part"
+    assert of(images, "By CSBP").verdict == HOLDS_IN_PART
+
+
+def test_without_a_positive_exponent_nothing_is_chaotic(images):
+    change(images, "bifurcation", lambda found: found.update(chaotic_share_above_critical_z=0.0))
+    assert of(images, "While z is large").verdict == FAILS
+
+
+def test_without_a_period_doubling_nothing_bifurcates(images):
+    def without(results):
+        results["events"] = [event for event in results["events"] if event["kind"] == "superstable"]
+
+    change(images, "bifurcation", without)
+    assert of(images, "As z falls").verdict == FAILS
+
+
+@pytest.mark.parametrize(
+    ("published", "verdict"), [(1690, "one run of many, rounding decides"), (900, FAILS)]
+)
+def test_the_published_end_of_the_burst_is_one_of_the_runs_or_none(images, published, verdict):
+    change(
+        images, "burst_end", lambda found: found["end_of_second_burst"].update(published=published)
+    )
+    assert of(images, "The second burst").verdict == verdict
+
+
+def test_weights_that_never_rest_do_not_hold(images):
+    change(images, "multi_layer", lambda found: found.update(epoch_weights_come_to_rest=None))
+    assert of(images, "It does so in a network").verdict == FAILS
+
+
+def test_a_strength_above_critical_is_not_excluded(images):
+    change(
+        images, "authors_settings", lambda found: found.update(z_over_critical_at_most={"fc1": 1.2})
+    )
+    assert of(images, "The published trainings").verdict == "not excluded"
+
+
+def test_a_gain_counts_from_1_96_standard_errors_on(images):
+    gains = {"a": {"difference": 1.95, "error": 1.0}, "b": {"difference": 1.97, "error": 1.0}}
+    change(images, "authors_settings", lambda results: results.update(gains=gains))
+    assert of(images, "It gained").verdict.startswith("beyond the test set's error in 1 of 2")
+
+
+# Faults
+
+
+def test_a_number_that_is_not_there_is_named_in_one_line(images):
+    change(images, "example2", lambda results: results.pop("critical_z"))
+    with pytest.raises(ValueError, match="has no 'critical_z': `make figures` writes"):
+        verdicts(images)
+
+
+# The command
+
+
+def test_the_command_shows_every_claim_and_runs_nothing(capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["csbp-run", "--verdicts"])
+    with pytest.raises(SystemExit) as end:
+        csbp_run()
+    assert not end.value.code
+    shown = " ".join(capsys.readouterr().out.replace("|", " ").split())
+    for row in verdicts(IMAGES):
+        assert row.claim.split()[0] in shown
+        assert row.test in shown
+
+
+def test_the_command_says_in_one_line_what_is_not_there(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("csbp_notebooks.run.IMAGES", tmp_path)
+    monkeypatch.setattr("sys.argv", ["csbp-run", "--verdicts"])
+    with pytest.raises(SystemExit) as end:
+        csbp_run()
+    assert end.value.code == 2
+    assert "has no 'example" in capsys.readouterr().err
+
+
+def test_readme_is_written_anew_by_the_module(monkeypatch, tmp_path):
+    page = tmp_path / "README.md"
+    page.write_text(README.read_text().replace("in 33 epochs", "in 32 epochs"))
+    monkeypatch.setattr(verdict_text, "README", page)
+    verdict_text.main()
+    assert page.read_text() == README.read_text()
