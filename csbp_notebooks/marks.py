@@ -1,6 +1,12 @@
-"""A part of a page that code writes, between two marks that a reader does not see."""
+"""Parts of a page that code writes: between marks that a reader does not see, in short lines."""
 
 from __future__ import annotations
+
+import textwrap
+
+WIDTH = 118  # of a line
+NO_BREAK_SPACE = "\u00a0"
+SIGNS = ("- ", "+ ", "% ")
 
 
 def replace_block(text: str, maker: str, name: str, content: str) -> str:
@@ -12,7 +18,8 @@ def replace_block(text: str, maker: str, name: str, content: str) -> str:
         name: of the part.
         content: whole lines.
 
-    Raises ValueError, one line, where the pair is not there, or there twice.
+    Raises ValueError, one line, where the pair is not there, there twice, or the
+    wrong way round.
 
     Example:
         >>> page = "a\\n<!-- make b: c -->\\nold\\n<!-- end: c -->\\nd\\n"
@@ -21,8 +28,31 @@ def replace_block(text: str, maker: str, name: str, content: str) -> str:
     """
     start = f"<!-- {maker}: {name} -->\n"
     end = f"<!-- end: {name} -->\n"
-    if text.count(start) != 1 or text.count(end) != 1:
-        raise ValueError(f"must have {start.strip()} and {end.strip()} once each")
+    is_pair = text.count(start) == text.count(end) == 1
+    if not is_pair or text.index(start) > text.index(end):
+        raise ValueError(f"must have {start.strip()} and {end.strip()} once each, in this order")
     before, rest = text.split(start)
     _, after = rest.split(end)
     return before + start + content + end + after
+
+
+def in_lines(text: str, first: str = "", others: str = "") -> str:
+    """A paragraph in lines, none too long, and none that begins with a sign.
+
+    At the start of a line, a minus would begin a list, and a per cent sign a comment of MyST.
+
+    Args:
+        text: the paragraph.
+        first: what its first line begins with.
+        others: what all others do.
+    """
+    wrapper = textwrap.TextWrapper(
+        WIDTH,
+        initial_indent=first,
+        subsequent_indent=others,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    for sign in SIGNS:
+        text = text.replace(f" {sign}", f"{NO_BREAK_SPACE}{sign}")
+    return wrapper.fill(text) + "\n"

@@ -239,15 +239,8 @@ def run_all(names: list[str], options: list[str], jobs: int) -> bool:
     return any(process.result().returncode for process in processes)
 
 
-def show_verdicts(context: click.Context, _: click.Parameter, asked: bool) -> None:
-    """Print what became of every claim, and end there; nothing unless it is asked for."""
-    if asked and not context.resilient_parsing:
-        click.echo(as_terminal(verdicts(IMAGES)))
-        context.exit()
-
-
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.argument("names", nargs=-1, required=True)
+@click.argument("names", nargs=-1)
 @click.option(
     "-p",
     "--parameter",
@@ -269,10 +262,8 @@ def show_verdicts(context: click.Context, _: click.Parameter, asked: bool) -> No
 )
 @click.option(
     "--verdicts",
+    "shows_verdicts",
     is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=show_verdicts,
     help="Show what became of every claim, by the numbers in images/, and run nothing.",
 )
 @click.option(
@@ -286,10 +277,18 @@ def command(
     given: tuple[tuple[str, str], ...],
     output: str | None,
     store: bool,
+    shows_verdicts: bool,
     jobs: int,
 ) -> None:
     """Run notebooks by NAME, or `all`; `papermill --help-notebook notebooks/NAME.ipynb` lists the
     parameters of one."""
+    if shows_verdicts:
+        if names or given or output or store:
+            raise ValueError("--verdicts runs nothing: it takes no names, -p, --output or --store")
+        say(as_terminal(verdicts(IMAGES)), sys.stdout)
+        return
+    if not names:
+        raise ValueError("which notebook? csbp-run NAME, or csbp-run all; csbp-run -h says more")
     chosen = choose(names)
     refuse_shadows()
     if store:

@@ -5,6 +5,7 @@ python -m csbp_notebooks.verdict_text    writes README's parts anew (make verdic
 
 from __future__ import annotations
 
+import shutil
 import sys
 import textwrap
 from collections.abc import Iterable
@@ -14,26 +15,32 @@ from pathlib import Path
 from tabulate import tabulate
 
 from .files import ROOT, replace_file
-from .marks import replace_block
-from .verdicts import Answer, Verdict, read_numbers, three_answers, two_runs, verdicts
+from .marks import in_lines, replace_block
+from .verdicts import OpeningAnswer, Verdict, opening_answers, read_found, two_runs, verdicts
 
 IMAGES = ROOT / "images"
 README = ROOT / "README.md"
 MAKER = "make verdicts"
-WIDTH = 118  # of a line in README
-NO_BREAK_SPACE = "\u00a0"
-SIGNS = ("- ", "+ ", "% ")
+WIDEST = 100  # columns of a terminal that are used
+
+
+# A terminal, and the site
 
 
 def as_terminal(found: Iterable[Verdict]) -> str:
-    """The verdicts as a table for a terminal."""
-    rows = [
-        (row.claim, row.published, row.measured, row.verdict, f"{row.notebook}\n{row.test}")
+    """The verdicts for a terminal of any width."""
+    width = min(WIDEST, shutil.get_terminal_size().columns)
+    lines = textwrap.TextWrapper(width, initial_indent="  ", subsequent_indent="  ")
+    return "\n\n".join(
+        "\n".join(
+            [
+                textwrap.fill(f"{row.claim} ({row.published}): {row.verdict.upper()}", width),
+                lines.fill(row.measured),
+                lines.fill(f"{row.notebook}, {row.test}"),
+            ]
+        )
         for row in found
-    ]
-    columns = ("claim", "where", "measured", "verdict", "notebook and test")
-    widths = [26, 18, 40, 20, None]
-    return tabulate(rows, columns, "grid", maxcolwidths=widths, disable_numparse=True)
+    )
 
 
 def as_page(found: Iterable[Verdict]) -> str:
@@ -52,8 +59,11 @@ def as_page(found: Iterable[Verdict]) -> str:
     return tabulate(rows, columns, "pipe", disable_numparse=True) + "\n"
 
 
-def as_list(found: Iterable[Verdict]) -> str:
-    """The verdicts as a list of Markdown, for README."""
+# README
+
+
+def verdicts_as_list(found: Iterable[Verdict]) -> str:
+    """The verdicts as a list of Markdown."""
     return "".join(
         item(
             f"*{row.claim}* ({row.published}): **{row.verdict}**: {row.measured}. "
@@ -63,8 +73,8 @@ def as_list(found: Iterable[Verdict]) -> str:
     )
 
 
-def answers_as_list(found: Iterable[Answer]) -> str:
-    """The three answers as a list of Markdown, for README."""
+def answers_as_list(found: Iterable[OpeningAnswer]) -> str:
+    """The three answers as a list of Markdown."""
     return "".join(
         item(
             f"**{answer.question} {answer.short}.** {answer.because}. "
@@ -74,11 +84,16 @@ def answers_as_list(found: Iterable[Answer]) -> str:
     )
 
 
-def picture(images: Path) -> str:
-    """The picture of the answers, in HTML, with what it says in words."""
-    alt = read_numbers(images)["does_chaos_help"]["alt"]["answers"]
-    quoted = escape(alt, quote=False).replace('"', "&quot;")
-    return '<img src="images/answers.png" width="100%"\n' + in_lines(f'alt="{quoted}">')
+def picture_of_answers(images: Path) -> str:
+    """The picture of the answers, in HTML, with what it says in words.
+
+    Args:
+        images: the folder with a JSON file per figure.
+
+    Raises ValueError, one line, where the words are not there.
+    """
+    alt = read_found(images, "does_chaos_help")["alt"]["answers"]
+    return '<img src="images/answers.png" width="100%"\n' + in_lines(f'alt="{escape(alt)}">')
 
 
 def link_to(notebook: str) -> str:
@@ -87,33 +102,8 @@ def link_to(notebook: str) -> str:
 
 
 def item(text: str) -> str:
-    """A list's item, no line too long."""
+    """A list's item."""
     return in_lines(text, first="* ", others="  ")
-
-
-def in_lines(text: str, first: str = "", others: str = "") -> str:
-    """A paragraph in lines, none too long, and none that begins with a sign.
-
-    At the start of a line, a minus would begin a list, and a per cent sign a comment of MyST.
-
-    Args:
-        text: the paragraph.
-        first: what its first line begins with.
-        others: what all others do.
-    """
-    wrapper = textwrap.TextWrapper(
-        WIDTH,
-        initial_indent=first,
-        subsequent_indent=others,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-    for sign in SIGNS:
-        text = text.replace(f" {sign}", f"{NO_BREAK_SPACE}{sign}")
-    return wrapper.fill(text) + "\n"
-
-
-# README
 
 
 def readme_with(text: str, images: Path) -> str:
@@ -122,11 +112,14 @@ def readme_with(text: str, images: Path) -> str:
     Args:
         text: README.
         images: the folder with a JSON file per figure.
+
+    Raises ValueError, one line, where a number is not there, or the marks around a part.
     """
+    answers = answers_as_list(opening_answers(images))
     parts = {
-        "answers": answers_as_list(three_answers(images)) + "\n" + picture(images),
+        "answers": f"{answers}\n{picture_of_answers(images)}",
         "runs": in_lines(two_runs(images)),
-        "claims": as_list(verdicts(images)),
+        "claims": verdicts_as_list(verdicts(images)),
     }
     for name, content in parts.items():
         text = replace_block(text, MAKER, name, content)
@@ -134,12 +127,12 @@ def readme_with(text: str, images: Path) -> str:
 
 
 def main() -> None:
-    """Write README's parts anew."""
+    """Write README's parts anew; what is wrong is one line on stderr, and README stays."""
     try:
         text = readme_with(README.read_text("utf-8"), IMAGES)
         replace_file(README, text.encode())
     except (OSError, ValueError) as error:
-        sys.exit(f"csbp_notebooks.verdict_text: README.md: {error}")
+        sys.exit(f"make verdicts: {error}")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from csbp_notebooks.verdicts import three_answers
+from csbp_notebooks.verdicts import opening_answers
 
 
 def facts(images: Path) -> dict[str, str]:
@@ -18,7 +18,7 @@ def facts(images: Path) -> dict[str, str]:
     """
     example1 = json.loads((images / "example1.json").read_text(encoding="utf-8"))["results"]
     found = {"bp_epochs": str(example1["epochs_until_settled"])}
-    for name, answer in zip(("real", "helps", "chaos"), three_answers(images), strict=True):
+    for name, answer in zip(("real", "helps", "chaos"), opening_answers(images), strict=True):
         found[f"{name}_short"] = answer.short
         found[f"{name}_because"] = answer.because
     return found

@@ -15,12 +15,15 @@ networks of an arm are trained in one vectorised run (`train.py`). Snakemake run
    makes a cell of experiment 2 from parts that were trained apart;
 3. `experiment_4.py` trains a network of the authors' kind on Fashion-MNIST (`fashion_mnist.py`,
    `image_network.py`, `image_training.py`, `image_measurements.py`);
-4. `second_results.py` makes of all cells (`second_cells.py`) a table of contrasts with intervals
-   and verdicts (`all_contrasts.py`, `contrasts.py`), of what else was measured (`measured.py`), and
-   a page to read (`results_page.py`, `page_tables.py`);
+4. `findings.py` makes of all cells (`cells.py`) a table of contrasts with intervals and verdicts
+   (`all_contrasts.py`, `contrasts.py`), of what else was measured (`measured.py`), and a page to
+   read (`results_page.py`, `page_tables.py`);
 5. `answers.py` puts the verdicts into sentences and `figures_of_findings.py` draws them, for
    notebook 08.
 
 A new arm is one entry in the list at the end of `arms.py` and one in `ARMS` of `experiment_2.py`, a
 new task one in `TASKS` of `tasks.py`: command lines and Snakefile follow.
+
+`PROTOCOL.md` calls it the second study, after one that it has replaced, and is not changed by a
+letter, since its digest stands in every cell.
 """

@@ -1,6 +1,6 @@
-"""All contrasts of the second study, from its cells, as `PROTOCOL.md` fixes them.
+"""All contrasts of the study, from its cells, as `PROTOCOL.md` fixes them.
 
-Pure functions from cells to rows, and to the verdicts on the primary contrasts; `second_results`
+Pure functions from cells to rows, and to the verdicts on the primary contrasts; `findings`
 writes them down.
 """
 
@@ -13,6 +13,22 @@ from typing import NamedTuple
 import numpy as np
 
 from .arms import BASELINE
+from .cells import (
+    STARTS,
+    Cells,
+    Trained,
+    arm_path,
+    expected_cells,
+    halved_path,
+    most_substeps,
+    quadratic_path,
+    rules_path,
+    substeps_path,
+    trained_by_arm,
+    trained_by_rule,
+    trained_by_substeps,
+    trained_on_images,
+)
 from .contrasts import CANNOT_TELL, HELPS, HURTS, Contrast, contrast, split_means, verdicts
 from .experiment_1 import TASK_NAMES as ONE_LAYER_TASKS, Place, grid
 from .experiment_2 import ARMS
@@ -30,22 +46,6 @@ from .measured import (
 )
 from .overshoot import RULES
 from .protocol import MARGINS
-from .second_cells import (
-    STARTS,
-    Cells,
-    Trained,
-    arm_path,
-    expected_cells,
-    halved_path,
-    most_substeps,
-    quadratic_path,
-    rules_path,
-    substeps_path,
-    trained_by_arm,
-    trained_by_rule,
-    trained_by_substeps,
-    trained_on_images,
-)
 from .tasks import TASKS
 from .train import SCHEDULES
 
@@ -101,7 +101,7 @@ class Label(NamedTuple):
         point: of the condition's grid, where there is one.
         first: the arm with the plus sign.
         second: the arm that it is compared with.
-        measure: of `second_cells.Trained`.
+        measure: of `cells.Trained`.
     """
 
     experiment: str

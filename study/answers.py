@@ -1,4 +1,4 @@
-"""What the findings of the second study answer, in sentences that hold whatever the verdicts are.
+"""What the findings of the study answer, in sentences that hold whatever the verdicts are.
 
 Every question has a claim, of the verdicts on primary contrasts alone, and sentences on what stands
 beside them, which has intervals and no verdict.
@@ -21,12 +21,12 @@ from .all_contrasts import (
     label_on_images,
 )
 from .arms import BASELINE
+from .cells import substeps_path
 from .contrasts import CANNOT_TELL, EQUIVALENT, HELPS, HURTS
 from .experiment_1 import TASK_NAMES as ONE_LAYER_TASKS
 from .experiment_3 import TIMES
 from .measured import DECISIVE
 from .page_tables import UNFINISHED, decimals, interval
-from .second_cells import substeps_path
 from .tasks import TASKS
 
 VERDICTS = (HELPS, HURTS, EQUIVALENT, CANNOT_TELL, CANNOT_BE_INTEGRATED, UNFINISHED)
@@ -210,15 +210,16 @@ def does_csbp_help(found: Findings) -> Answer:
 
 
 def _small_but_there(found: Findings, *experiments: str) -> str:
-    """Where a difference is equivalent to none and yet not zero; empty text if nowhere."""
+    """Where a difference is equivalent to none and yet perhaps not zero; empty text if nowhere."""
     said = [
-        f"{row.label.task} {numbers(row)}"
+        f"{row.label.task} ({numbers(row)}, margin {row.margin:g})"
         for row in found.primary
         if row.label.experiment in experiments
         and row.verdict == EQUIVALENT
         and side_of_zero(row) != "around zero"
     ]
-    return f"; within its margin, but not zero, is {', '.join(said)}" if said else ""
+    where = ", ".join(said)
+    return f"; the uncorrected 95 % interval leaves out zero in {where}" if said else ""
 
 
 def by_what(found: Findings) -> Answer:
@@ -253,7 +254,7 @@ def _on_gains(
     said = ", ".join(f"{word} ({listed(tasks)})" for word, tasks in parts.items() if tasks)
     so_far = " so far" if None in as_now else ""
     tasks = f"{len(gains)} of {len(as_now)} tasks{so_far}"
-    because = f"From torch's weights CSBP is above the best BP in {tasks}"
+    because = f"From torch's weights the uncorrected interval lies above zero in {tasks}"
     if not gains:
         return NOT_KNOWN if so_far else "No gain to explain", because
     short = NOT_SHOWN
@@ -261,7 +262,7 @@ def _on_gains(
         short = "By what data-driven weights do as well"
     if stays == gains:
         short = "Not by what data-driven weights do"
-    return short + so_far, f"{because}; from data-driven weights the gain is {said}"
+    return short + so_far, f"{because}; from data-driven weights this gain is {said}"
 
 
 def dead_in_words(rows: Mapping[Label, Row]) -> str:
@@ -314,7 +315,8 @@ def does_chaos_help(found: Findings) -> Answer:
     beside = []
     short = lead(verdict_of)
     if overshoot:  # that it helps is not enough
-        short = in_so_many(len(helps), len(verdict_of)) if helps else NOT_SHOWN
+        so_far = " so far" if UNFINISHED in verdict_of.values() else ""
+        short = (in_so_many(len(helps), len(verdict_of)) if helps else NOT_SHOWN) + so_far
     without_gain = [task for task in overshoot if task not in helps]
     if without_gain:
         beside.append(
@@ -323,7 +325,7 @@ def does_chaos_help(found: Findings) -> Answer:
         )
     beside += _beside_overshoot(rows_by_label(found))
     beside += _time_above_critical(found)
-    contrast = "CSBP - inner flow (the same pull without overshoot) at twice z_c"
+    contrast = "CSBP - inner flow (the same pull without overshoot), from twice z_c on"
     because = f"{contrast}: {groups(verdict_of)}"
     return Answer("Does chaos help?", short, because, " ".join(beside))
 
@@ -426,8 +428,9 @@ def is_it_robust(found: Findings) -> Answer:
     return Answer(
         question,
         "No verdict",
-        f"Of {len(rows)} intervals of how CSBP - BP changes under noise, {above} are above zero "
-        f"and {below} below; by chance about {len(rows) / 40:.0f} each",
+        f"Of {len(rows)} uncorrected intervals of how CSBP - best BP changes under noise, {above} "
+        f"are above zero and {below} below; by chance, were they independent, about "
+        f"{len(rows) / 40:.0f} each",
     )
 
 

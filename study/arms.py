@@ -1,7 +1,7 @@
 """The arms of the study, its training methods: BP, CSBP, and what CSBP is held against.
 
-Each is one entry of `EVERY_ARM`, which is all that the rest of the study knows of it. A new arm is
-an entry in the list at the end, and a function of a layer unless one of those below will do::
+Each is one entry of `ARMS`, which is all that the rest of the study knows of it. A new arm is an
+entry in the list at the end, and a function of a layer unless one of those below will do::
 
     def cubic(layer: LayerOutput, z: Tensor) -> Tensor:
         h = layer.current  # [S, T, N, *]
@@ -92,14 +92,6 @@ def firing_rate(layer: LayerOutput, z: Tensor) -> Tensor:
     return z.to(rate.dtype) * mean_per_network(shortfall.square())
 
 
-# What an arm makes of the gradient of its pull: `replace_gradient`
-
-
-def as_they_are(gradients: Sequence[Tensor], seeds: Sequence[int], n: int) -> list[Tensor]:
-    """The gradients themselves: they are taken apart from the task's and added to them later."""
-    return list(gradients)
-
-
 @dataclass(frozen=True)
 class Arm:
     """A training method.
@@ -111,19 +103,19 @@ class Arm:
             of what is pulled, `[S, T, N, *]` for currents (`[S, 1, N, *]` in the first layer of a
             static input), `[S, N, *]` for potentials or a mean over time; or it is that mean
             already, `[S]`. None adds nothing.
-        replace_gradient: what the optimizer gets in place of the gradient of `pull`:
-            (gradients, seeds, step) -> gradients. None is that gradient itself.
+        adds_gradients: whether the gradient of `pull` is taken apart from the task's and then added
+            to it; if not, the gradient is that of their sum. Only the rounding differs.
 
-    Raises ValueError for a `replace_gradient` where there is no `pull` that has one.
+    Raises ValueError for `adds_gradients` where there is no `pull` that has one.
     """
 
     name: str
     pull: Callable[[LayerOutput, Tensor], Tensor] | None = None
-    replace_gradient: Callable[[Sequence[Tensor], Sequence[int], int], list[Tensor]] | None = None
+    adds_gradients: bool = False
 
     def __post_init__(self) -> None:
-        if self.replace_gradient is not None and self.pull is None:
-            raise ValueError(f"arm = {self.name!r}: has no pull whose gradient could be replaced")
+        if self.adds_gradients and self.pull is None:
+            raise ValueError(f"arm = {self.name!r}: has no pull whose gradient could be added")
 
     def added_loss(self, layers: Sequence[LayerOutput], z: Tensor) -> Tensor:
         """What it adds to the loss of each network, `[S]`.
@@ -135,9 +127,9 @@ class Arm:
         Example:
             >>> ones = torch.ones(2, 4, 5, 6)  # 2 networks
             >>> layer = LayerOutput(current=ones, potential=ones[:, 0], spikes=ones)
-            >>> EVERY_ARM["bp"].added_loss([layer], torch.tensor([5.0, 10.0]))
+            >>> ARMS["bp"].added_loss([layer], torch.tensor([5.0, 10.0]))
             tensor([0., 0.])
-            >>> EVERY_ARM["csbp"].added_loss([layer], torch.tensor([5.0, 10.0]))
+            >>> ARMS["csbp"].added_loss([layer], torch.tensor([5.0, 10.0]))
             tensor([3.3970, 6.7940])
         """
         if self.pull is None:
@@ -146,13 +138,13 @@ class Arm:
         return torch.stack(means).sum(0)
 
 
-_ARMS = (
+_IN_ORDER = (
     # Back-propagation alone.
     Arm("bp"),
     # The chaotic loss as the paper has it.
     Arm("csbp", pull=chaos_on_current),
     # csbp with its gradient summed in another order: the same mathematics, other rounding.
-    Arm("csbp_resummed", pull=chaos_on_current, replace_gradient=as_they_are),
+    Arm("csbp_resummed", pull=chaos_on_current, adds_gradients=True),
     # The chaotic loss of the potentials instead of the currents.
     Arm("membrane", pull=chaos_on_membrane),
     # What CSBP may do at its tuned strength, wake silent neurons, and nothing else.
@@ -160,4 +152,4 @@ _ARMS = (
     # A pull of the potentials to the same minimum without chaos.
     Arm("quadratic_membrane", pull=quadratic_on_membrane),
 )
-EVERY_ARM = {arm.name: arm for arm in _ARMS}
+ARMS = {arm.name: arm for arm in _IN_ORDER}

@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 
 from csbp_core.checks import check, check_choice
 
-from . import command, robustness
-from .arms import EVERY_ARM
+from . import arms, command, robustness
 from .outcome import train_and_test_each
 from .protocol import Networks, digest, final_networks
 from .shards import add_seeds, add_shard, first_seeds, gathered, shard_of
@@ -28,7 +27,7 @@ class ArmOf2(NamedTuple):
     """What is trained, and at whose settings.
 
     Attributes:
-        trained_as: an arm of `study.arms.EVERY_ARM`.
+        trained_as: an arm of `study.arms.ARMS`.
         tuned_as: the arm whose tuned settings it gets.
         everywhere: whether it is trained from both starts under both schedules, or only from
             torch's start at a constant rate.
@@ -129,7 +128,7 @@ def run_shard(name: str, setting: Setting, networks: Networks) -> dict[str, Any]
         "every": task.every,
         "robustness": robustness.tested(run, state, name),
     }
-    if EVERY_ARM[trained_as].pull is None:
+    if arms.ARMS[trained_as].pull is None:
         cell["z"] = None
     return cell
 

@@ -1,4 +1,4 @@
-"""How the findings of the second study are drawn: a figure per question, its claim as the title.
+"""How the findings of the study are drawn: a figure per question, its claim as the title.
 
 Filled marks are what the primary contrasts are about, and the largest of them has the verdict. A
 band is the margin, within which a difference counts as none. Axes are linear.
@@ -59,13 +59,13 @@ from .answers import (
     verdicts_of,
 )
 from .arms import BASELINE
+from .cells import substeps_path
 from .experiment_1 import RATIOS, RESTS, TASK_NAMES as ONE_LAYER_TASKS
 from .experiment_3 import TIMES
 from .experiment_4 import FC1_ARMS, networks_of
 from .measured import DECISIVE
 from .page_tables import UNFINISHED
 from .protocol import SEEDS, SPLITS
-from .second_cells import substeps_path
 from .tasks import TASKS
 
 SMALL = 10  # points, the least
@@ -104,6 +104,9 @@ class Style(NamedTuple):
             "markeredgecolor": "k" if self.is_primary else self.colour,
             "linestyle": "none",
         }
+
+
+PRIMARY = Style(CSBP, is_primary=True)
 
 
 def mark(style: Style, label: str) -> Line2D:
@@ -163,6 +166,8 @@ def verdict_text(row: Row | None) -> str:
 
 # The answers
 
+FARTHEST = 10  # margins; what lies farther off is written at the edge
+
 
 def answers_figure(found: Findings, weights: Mapping[str, np.ndarray]) -> Figure:
     """What CSBP does to one neuron; what it gains over BP; and what of that is overshoot.
@@ -172,7 +177,7 @@ def answers_figure(found: Findings, weights: Mapping[str, np.ndarray]) -> Figure
         weights: of one neuron, `[epochs]` each, by "BP" and by "CSBP".
     """
     fig, (neuron, gain, overshoot) = plt.subplots(
-        1, 3, figsize=(WIDTH, 4.4), layout="constrained", width_ratios=[4, 3, 3]
+        1, 3, figsize=(WIDTH, 5), layout="constrained", width_ratios=[4, 3, 3]
     )
     for name, colour in (("CSBP", CSBP), ("BP", BP)):
         neuron.plot(weights[name], ".", markersize=2, color=colour)
@@ -185,18 +190,18 @@ def answers_figure(found: Findings, weights: Mapping[str, np.ndarray]) -> Figure
     over_best = {task: rows.get(over_bp(task, FROM_DATA)) for task in TASKS}
     over_best[IMAGES] = rows.get(label_on_images("csbp", BASELINE))
     _draw_in_margins(gain, over_best)
-    gain.set_title("Does it help?\nCSBP - best BP")
+    gain.set_title(f"Does it help?\nCSBP - best BP ({IMAGES}: BP)", fontsize=SMALL)
     over_flow = {
         task: rows.get(label_at(task, DECISIVE, "csbp", "inner flow")) for task in ONE_LAYER_TASKS
     }
     _draw_in_margins(overshoot, over_flow)
-    overshoot.set_title("Is it the chaos? CSBP -\nsame pull, no overshoot")
+    overshoot.set_title("Is it the chaos? CSBP -\nsame pull, no overshoot", fontsize=SMALL)
 
     helps = does_csbp_help(found).short
     headline(fig, f"Does CSBP help? {helps}. Does chaos help? {does_chaos_help(found).short}.")
     marks = [
-        mark(Style(CSBP, is_primary=True), "difference in test accuracy, 95 % interval"),
-        margin_mark(),
+        mark(PRIMARY, "difference in test accuracy, 95 % interval"),
+        margin_mark("margin: equivalent if the 90 % interval lies within"),
     ]
     legend_below(fig, marks, columns=2)
     return fig
@@ -207,12 +212,28 @@ def _draw_in_margins(ax: Axes, by_task: Mapping[str, Row | None]) -> None:
     ax.axvspan(-1, 1, **MARGIN)
     ax.axvline(0, **ZERO)
     for place, (task, row) in enumerate(by_task.items()):
-        if row is not None:
-            style = Style(CSBP, is_primary=True)
-            draw_lying(ax, place, row, style, unit=EVERY_MARGIN[task])
-    ax.set_yticks(range(len(by_task)), list(by_task), fontsize=SMALL)
-    ax.set_ylim(len(by_task) - 0.5, -0.5)
-    ax.set_xlabel("in margins of the task")
+        if row is None:
+            continue
+        margin = EVERY_MARGIN[task]
+        if max(abs(row.found.low), abs(row.found.high)) > FARTHEST * margin:
+            _write_at_the_edge(ax, place, row.found.estimate / margin)
+        else:
+            draw_lying(ax, place, row, PRIMARY, unit=margin)
+    names = [
+        f"{task}:\n{UNFINISHED if row is None else row.verdict}" for task, row in by_task.items()
+    ]
+    ax.set_yticks(range(len(names)), names, fontsize=SMALL)
+    ax.set_ylim(len(names) - 0.5, -0.5)
+    ax.set_xlabel("difference / margin")
+
+
+def _write_at_the_edge(ax: Axes, place: float, margins: float) -> None:
+    """An estimate too far off to be drawn, with an arrow towards it."""
+    edge = np.sign(margins) * FARTHEST
+    inwards = 0.7 * edge
+    ax.annotate("", (edge, place), (inwards, place), arrowprops={"color": CSBP, "arrowstyle": "->"})
+    ax.text(inwards, place - 0.05, f"{margins:+.0f}", color=CSBP, ha="center", va="bottom")
+    ax.set_xlim(min(edge, -2) - 0.2, max(edge, 2) + 0.2)
 
 
 # Experiment 1
@@ -221,7 +242,6 @@ OVERSHOOT = {
     "inside": Style(CSBP),
     "published": Style(CSBP, is_filled=False),
 }
-PRIMARY_OVERSHOOT = Style(CSBP, is_primary=True)
 
 # By rule: what overshoots is blue; what acts outside of the momentum is open.
 RULE_STYLES = {
@@ -265,7 +285,7 @@ def overshoot_figure(found: Findings) -> Figure:
     axes[1, 0].set_ylabel("test accuracy, %, $h^*$ = 1")
     headline(fig, does_chaos_help(found).claim)
     marks = [
-        mark(PRIMARY_OVERSHOOT, "primary contrast: $h^*$ = 1, $z_0$ = 2 $z_c$"),
+        mark(PRIMARY, "primary contrast: $h^*$ = 1, $z_0$ = 2 $z_c$"),
         mark(OVERSHOOT["inside"], "rest at $h^*$ = 1, inside the surrogate's support"),
         mark(OVERSHOOT["published"], "rest at $h^*$ = 6.19, as published"),
         margin_mark(),
@@ -295,7 +315,7 @@ def _draw_overshoot(ax: Axes, rows: Mapping[Label, Row], task: str) -> None:
             there = DECISIVE._replace(rest=rest, ratio=ratio)
             row = rows.get(label_at(task, there, "csbp", "inner flow"))
             if row is not None:
-                style = PRIMARY_OVERSHOOT if there == DECISIVE else OVERSHOOT[rest]
+                style = PRIMARY if there == DECISIVE else OVERSHOOT[rest]
                 draw_upright(ax, place + aside, row, style)
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from . import command
 from .all_contrasts import IMAGES
-from .cell import plain
+from .command import plain
 from .experiment_4 import (
     PROTOCOL_SETTING,
     TUNING_NETWORKS,

@@ -1,4 +1,4 @@
-"""What is shown beside the contrasts of the second study, from its cells."""
+"""What is shown beside the contrasts of the study, from its cells."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .arms import I0
+from .cells import Cells, cells_on_images, in_points, rules_path
 from .experiment_1 import ANNEALINGS, END, TASK_NAMES as ONE_LAYER_TASKS, Place, grid
 from .experiment_4 import EVERY_ARM as ARMS_ON_IMAGES, FC1_ARMS
 from .image_training import INNER_I0, Z, annealed
 from .overshoot import RULES
-from .second_cells import Cells, cells_on_images, in_points, rules_path
 from .tasks import TASKS
 
 DECISIVE = Place("inside", "20/20", 2.0)  # where the primary contrast of experiment 1 is

@@ -1,4 +1,4 @@
-"""What a cell of the second study records of a training: how it went, and how it ended."""
+"""What a cell of the study records of a training: how it went, and how it ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the page of the second study shows numbers and tables, in Markdown."""
+"""How the page of the study shows numbers and tables, in Markdown."""
 
 from __future__ import annotations
 

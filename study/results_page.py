@@ -1,4 +1,4 @@
-"""The page on which the results of the second study are read, in Markdown."""
+"""The page on which the results of the study are read, in Markdown."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from .all_contrasts import (
     is_of_accuracy,
 )
 from .arms import BASELINE
+from .cells import STARTS, substeps_path
 from .experiment_1 import RATIOS, TASK_NAMES as ONE_LAYER_TASKS
 from .experiment_3 import TIMES
 from .measured import AboveCritical, OfRule
@@ -37,7 +38,6 @@ from .page_tables import (
     with_interval,
 )
 from .protocol import digest
-from .second_cells import STARTS, substeps_path
 from .tasks import TASKS
 from .train import SCHEDULES
 
@@ -68,7 +68,7 @@ CURVE_AT = (1, 5, 10, 20)  # twentieths of the epochs, in which validation accur
 INTRODUCTION = """\
 # Results of the study
 
-Written by `study.second_results` from the cells in `study/results/`; what is compared and how is
+Written by `study.findings` from the cells in `study/results/`; what is compared and how is
 fixed in [PROTOCOL.md](PROTOCOL.md). All numbers, and those not shown here, are in
 `study/contrasts.json`.
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from csbp_core.checks import check
 
-from .arms import EVERY_ARM
+from .arms import ARMS
 from .networks import per_network
 from .tasks import Task
 from .train import Training
@@ -73,7 +73,7 @@ class SubSteps(Training):
         # As "bp", so that `Training.gradients` gives the task's alone. z falls in the same way.
         super().__init__(task, "bp", seeds, lr, z, epochs=epochs, dtype=dtype, splits=splits)
         self.substeps = substeps
-        self.pulling_arm = EVERY_ARM["membrane"]
+        self.pulling_arm = ARMS["membrane"]
 
     def gradients(self, weights: list[Tensor], n: int) -> list[Tensor]:
         """What the optimizer gets for every parameter: of the task, and what the sub-steps add."""

@@ -17,14 +17,14 @@ from torch.nn import functional as F
 
 from csbp_core.checks import check, check_choice
 
-from .arms import EVERY_ARM, SCALE
+from .arms import ARMS, SCALE
 from .data import Data
 from .initialisation import set_from_data
 from .networks import Net, NetOutput, mean_per_network, per_network, run_together
 from .tasks import TASKS, Task, new_net
 
 # What is needed to use `Training` can be imported from here with it.
-__all__ = ["EVERY_ARM", "MOMENTUM", "TASKS", "Task", "Training", "new_net"]
+__all__ = ["ARMS", "MOMENTUM", "TASKS", "Task", "Training", "new_net"]
 
 MOMENTUM = 0.9
 ANNEALING = 100  # z ends at a hundredth of the chosen z
@@ -65,13 +65,12 @@ class Training:
 
     Args:
         task: of `TASKS`, or like them.
-        arm: the name of one of `EVERY_ARM`.
-        seeds: integers >= 0, one per network, each fixing its initial weights, batches and noise. S
-            is their number.
+        arm: the name of one of `ARMS`.
+        seeds: integers >= 0, one per network, each fixing its initial weights and batches. S is
+            their number.
         lr: learning rate, > 0; a number, or one per network.
         z: strength of the added loss in the first epoch, > 0; a number, or one per network. In
-            `epochs` epochs it falls to a hundredth, unless the arm does otherwise; an arm that adds
-            nothing does not use it.
+            `epochs` epochs it falls to a hundredth; an arm that adds nothing does not use it.
         epochs: the length of the annealing, >= 1; the task's own if None.
         dtype: of parameters and inputs.
         splits: the split of the data that each network is trained and tested on; 0 for all if None.
@@ -85,8 +84,7 @@ class Training:
         steps: updates per epoch, each on a full batch. The samples that are left over after the
             last full one are not used in that epoch.
         z: the strength of each network in the first epoch, float64, `[S]`.
-        beta: what z is multiplied by after every epoch, `[S]`; a single 1, without a dimension,
-            where z does not fall.
+        beta: what z is multiplied by after every epoch, float64, `[S]`.
 
     Raises ValueError for an unknown arm, or a number out of range.
 
@@ -111,18 +109,18 @@ class Training:
         schedule: str = "constant",
         momentum: float = MOMENTUM,
     ) -> None:
-        check_choice("arm", arm, EVERY_ARM)
+        check_choice("arm", arm, ARMS)
         check_choice("schedule", schedule, SCHEDULES)
         check("momentum", momentum, "[0, 1)")
         self.task = task
-        self.arm = EVERY_ARM[arm]
+        self.arm = ARMS[arm]
         self.seeds = list(seeds)
         self.dtype = dtype
         self.epochs = task.epochs if epochs is None else epochs
         check("epochs", self.epochs, "[1, inf)", integer=True)
         check("lr", lr, "(0, inf)", array=True)
         if self.arm.pull is not None:
-            check("z", z, "(0, inf)", array=True)  # annealing from 0 would be 0 / 0
+            check("z", z, "(0, inf)", array=True)
         self.lr = self._one_per_network(lr)
         self.splits = [0] * len(self.seeds) if splits is None else list(splits)
         self.start_from_data = start_from_data
@@ -135,13 +133,13 @@ class Training:
         orders = [sample_order(seed, samples, self.epochs) for seed in self.seeds]
         self.order = torch.stack(orders)  # [S, epochs, samples]
         # A shell: `forward` runs it with the parameters of all networks, its own are never used.
-        # They do advance torch's global random state, and what notebook 07 draws later depends on
-        # that.
+        # They do advance torch's global random state, and with it notebook 07's order of samples in
+        # the training whose reports it shows.
         self.net = task.net()
         self.names = [name for name, _ in self.net.named_parameters()]
         self._stack_training_data()
         self.z = self._one_per_network(z)
-        self.beta = (self.z / ANNEALING / self.z) ** (1 / self.epochs)
+        self.beta = torch.full_like(self.z, 1 / ANNEALING) ** (1 / self.epochs)
 
     def _stack_training_data(self) -> None:
         """All splits' training samples in one tensor, and where in it each network's split is."""
@@ -199,13 +197,12 @@ class Training:
         task_loss = errors / self.task.batch  # for each network a mean, and their sum
         epoch = n // self.steps  # z is the same in all steps of an epoch
         added_loss = self.arm.added_loss(layers, self.z * self.beta**epoch).sum()
-        if self.arm.replace_gradient is None:
+        if not self.arm.adds_gradients:
             return list(torch.autograd.grad(task_loss + added_loss, weights))
         task_gradients = torch.autograd.grad(task_loss, weights, retain_graph=True)
         # The readout does not enter the added loss: its gradient is zero, not None.
         added_gradients = torch.autograd.grad(added_loss, weights, materialize_grads=True)
-        replacements = self.arm.replace_gradient(added_gradients, self.seeds, n)
-        return [task + added for task, added in zip(task_gradients, replacements, strict=True)]
+        return [task + added for task, added in zip(task_gradients, added_gradients, strict=True)]
 
     def batch(self, n: int) -> tuple[Tensor, Tensor]:
         """What every network sees at step n, counted from 0: x `[S, N, *]` and y `[S, N]`."""

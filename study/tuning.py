@@ -54,7 +54,7 @@ class Conditions(NamedTuple):
     """What all candidates of one choice are trained under.
 
     Attributes:
-        arm: the name of one of `study.arms.EVERY_ARM`.
+        arm: the name of one of `study.arms.ARMS`.
         start_from_data: (mean, spread) as for `Training`; None for torch's start.
         schedule: of the learning rate, as for `Training`. Under "cosine" all epochs are trained.
     """

@@ -1,15 +1,15 @@
-"""A whole second study of made cells, whose verdicts are known."""
+"""A whole study of made cells, whose verdicts are known."""
 
 import functools
 import json
 
 import numpy as np
 
+from study.cells import expected_cells
 from study.experiment_1 import grid
 from study.experiment_4 import PROTOCOL_SETTING, networks_of
 from study.protocol import digest, final_networks
 from study.robustness import KINDS, NOISES
-from study.second_cells import expected_cells
 
 RULES = ("bp", "csbp", "inner flow", "outer flow", "kick", "noise")
 SUBSTEPS = ("1", "2", "4")

@@ -335,9 +335,7 @@ def test_the_study_runs_in_any_folder_with_any_python_from_anywhere(study, tmp_p
             f"|--out|{results}/experiment_2/xor/{file}|"
         )
         in_order.append([*before, *tunings(tuned, start, schedule, "csbp"), of_experiment_2, long])
-    table = (
-        "-m|study.second_results|study/results|--out|study/contrasts.json|--table|study/RESULTS.md|"
-    )
+    table = "-m|study.findings|study/results|--out|study/contrasts.json|--table|study/RESULTS.md|"
     images = f"{results}/experiment_4"
     in_order += [
         [

@@ -16,7 +16,7 @@ from made_study import made_cells
 from csbp_core import dynamics
 from csbp_notebooks import figures, provenance, tables
 from csbp_notebooks.files import NOTEBOOKS
-from study import all_contrasts, second_results
+from study import all_contrasts, findings
 
 # Row of a table of notebook 02 that shows what the published form of the loss gives: infinity.
 SHOWS_INFINITY = "| literal "
@@ -139,9 +139,9 @@ def bp_on_the_exact_map(lr):
 def test_02_says_what_bp_alone_gets_at_either_learning_rate(run_cells):
     said, results = run_cells("02", epochs=60)
     assert "learning rate of BP" in said
-    for lr in (0.001, 1.0):
+    for lr, alone in zip((0.001, 1.0), results["bp_alone"], strict=True):
         w, epochs = bp_on_the_exact_map(lr)
-        alone = results["bp_alone"][f"lr = {lr:g}"]
+        assert alone["lr"] == lr
         assert alone["bp_loss_zero_from_epoch"] == epochs
         assert alone["last_w"] == pytest.approx(w, abs=1e-6)
 
@@ -155,7 +155,7 @@ def made_contrasts(tmp_path_factory):
     folder = tmp_path_factory.mktemp("contrasts")
     for name, cells in (("all", made_cells()), ("none", {})):
         found = all_contrasts.findings(cells, {})
-        (folder / f"{name}.json").write_text(json.dumps(second_results.for_json(found)))
+        (folder / f"{name}.json").write_text(json.dumps(findings.for_json(found)))
     return folder
 
 

@@ -27,6 +27,7 @@ def test_the_version_to_cite_is_that_of_csbp_core():
 def test_links_to_files_lead_somewhere(page):
     text = (ROOT / page).read_text()
     links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text)
+    links += re.findall(r'<img src="([^"]+)"', text)
     links += re.findall(r"^\[[^\]]+\]: (\S+)$", text, re.M)
     missing = [link for link in links if ":" not in link and not (ROOT / link).exists()]
     assert not missing

@@ -80,7 +80,8 @@ BAD = [
         "--store runs a notebook at its defaults: it takes neither -p nor --output",
     ),
     ([NAME, "--jobs", "0"], "Invalid value for '--jobs': 0 is not in the range x>=1."),
-    ([], "Missing argument 'NAMES...'."),
+    ([], "which notebook? csbp-run NAME, or csbp-run all; csbp-run -h says more"),
+    (["--verdicts", "all"], "--verdicts runs nothing: it takes no names, -p, --output or --store"),
 ]
 
 

@@ -36,7 +36,7 @@ from docs.gallery import claim_in, gallery_page, read_figures, title_in
 from docs.long_description import with_absolute_links
 from docs.mathml import mathml
 from study.answers import groups, verdicts_of
-from study.second_results import read_findings
+from study.findings import read_findings
 
 IMAGES = ROOT / "images"
 PHONE = 390  # CSS pixels, the width of a phone

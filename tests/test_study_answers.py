@@ -78,7 +78,7 @@ def test_a_difference_within_its_margin_that_is_not_zero_is_named():
     label = next(row.label for row in found if row.label[:2] == ("2", "xor"))
     others = [row for row in found if row.label != label]
     answer = answers(made([*others, row(label, 7.0, 3.0, EQUIVALENT)]))[CSBP]
-    assert answer.because.endswith("; within its margin, but not zero, is xor +7.0 [4.0, 10.0]")
+    assert answer.because.endswith("leaves out zero in xor (+7.0 [4.0, 10.0], margin 0.5)")
 
 
 def test_no_is_said_only_where_every_task_has_a_verdict_against_it():
@@ -118,7 +118,7 @@ def test_a_gain_is_explained_only_if_it_goes_with_the_weights(verdict, short, be
     rows = [as_now(task, 1.0 if task == "xor" else 0.1) for task in TASKS]
     answer = answers(made(all_primary(verdict), rows))[WHAT]
     assert answer.short == short
-    assert "above the best BP in 1 of 6 tasks;" in answer.because
+    assert "lies above zero in 1 of 6 tasks;" in answer.because
     assert answer.because.endswith(because)
 
 
@@ -211,7 +211,7 @@ def test_changes_under_noise_are_counted_on_both_sides_of_zero():
         change("xor", "now, cosine", 1.0),  # not shown
     ]
     said = answers(made(secondary=rows))[ROBUST].because
-    assert said.startswith("Of 4 intervals")
+    assert said.startswith("Of 4 uncorrected intervals")
     assert "1 are above zero and 2 below" in said
 
 

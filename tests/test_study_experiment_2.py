@@ -202,7 +202,7 @@ def test_what_was_tuned_for_another_task_or_arm_is_refused_in_one_line(
     ("name", "changed", "said"),
     [
         ("mnist", {}, "name = 'mnist'"),
-        ("xor", {"arm": "high"}, "arm = 'high'"),
+        ("xor", {"arm": "no arm"}, "arm = 'no arm'"),
         ("xor", {"epochs": 3 * EPOCHS + 1}, r"epochs = 61: must be an integer in \[1, 60\]"),
         ("xor", {"lr": 0.0}, r"lr = 0.0: must be .*\(0, inf\)"),
         ("xor", {"z": -1.0}, r"z = -1.0: must be .*\(0, inf\)"),

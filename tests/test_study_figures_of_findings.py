@@ -1,4 +1,4 @@
-"""The figures of the second study: every mark where the numbers are, and no word cut off."""
+"""The figures of the study: every mark where the numbers are, and no word cut off."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,7 +12,15 @@ from study.answers import answers, groups, verdicts_of
 from study.experiment_1 import RATIOS
 from study.protocol import SEEDS
 
+WEIGHTS = {"BP": np.array([0.5, 0.4, 0.4]), "CSBP": np.array([0.5, -3.0, 0.3])}
+
+
+def answers_figure(found):
+    return figures.answers_figure(found, WEIGHTS)
+
+
 DRAWN = {
+    "answers": answers_figure,
     "overshoot": figures.overshoot_figure,
     "dead neurons": figures.dead_neurons_figure,
     "membrane": figures.membrane_figure,
@@ -99,6 +107,32 @@ def test_the_title_is_the_answer_to_the_question(name, question, found):
 def test_the_title_on_dead_neurons_has_the_verdicts_of_experiment_2(found):
     title = figures.dead_neurons_figure(found).get_suptitle().replace("\n", " ")
     assert title.endswith(groups(verdicts_of(found, "2")))
+
+
+def test_the_answers_are_drawn_in_margins_or_written_at_the_edge(found):
+    _, gain, overshoot = answers_figure(found).axes
+    rows = {"gain": [], "overshoot": []}
+    for row in found.primary:
+        panel = {"1": "overshoot", "2": "gain", "4": "gain"}.get(row.label.experiment)
+        if panel:
+            rows[panel].append(row)
+    for ax, primary_rows in ((gain, rows["gain"]), (overshoot, rows["overshoot"])):
+        drawn, written = [], []
+        for place, row in enumerate(primary_rows):
+            margin = EVERY_MARGIN[row.label.task]
+            ends = np.array([row.found.low, row.found.high]) / margin
+            if np.abs(ends).max() > figures.FARTHEST:
+                written.append(f"{row.found.estimate / margin:+.0f}")
+            else:
+                drawn.append((row.found.estimate / margin, place))
+        assert marks_of(ax) == pytest.approx(np.array(drawn)) if drawn else not marks_of(ax)
+        assert [text.get_text() for text in ax.texts if text.get_text()] == written
+
+
+def test_the_answers_show_both_weights_at_every_epoch(found):
+    neuron = answers_figure(found).axes[0]
+    drawn = [line.get_ydata() for line in neuron.lines]
+    np.testing.assert_array_equal(drawn, [WEIGHTS["CSBP"], WEIGHTS["BP"]])
 
 
 def test_the_primary_contrast_on_overshoot_is_marked_at_twice_critical_z(found):

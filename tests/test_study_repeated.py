@@ -5,8 +5,8 @@ import json
 
 import pytest
 
+from study.cells import expected_cells
 from study.repeated import REPEATED, main
-from study.second_cells import expected_cells
 
 CELL = {
     "task": "xor",

@@ -4,7 +4,6 @@ A benchmark NAME is a file bench_NAME.py. Here are, for each, what is kept of it
 condenses its runs to that, and a function that makes its table; `BENCHMARKS` lists them.
 """
 
-import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from statistics import median
@@ -14,13 +13,13 @@ import numba
 import torch
 
 from csbp_notebooks.files import ROOT
+from csbp_notebooks.marks import in_lines
 from csbp_notebooks.provenance import cpu_model
 
 RESULTS = Path(__file__).with_name("results.json")
 PAGE = ROOT / "BENCHMARKS.md"
 README = ROOT / "README.md"
 MAKER = "make bench"
-WIDTH = 118  # of a line in README
 
 Rows = dict[str, list[str]]  # [title], the cells
 
@@ -493,13 +492,14 @@ def summary(results: Mapping[str, Any]) -> str:
     steps = results["csbp"]["seconds"].values()
     shares = [cost["added"]["ours"] / cost["BP step"] for cost in steps]
     line = (
-        f"On two threads, Example 1 for many parameters at once runs {faster:,.0f} times as fast as"
-        f" the document's way; a layer of `LIF` takes {min(times):.2f} to {max(times):.2f} of"
+        f"The compiled map of Example 1, many neurons on two threads, runs {faster:,.0f} times as"
+        f" many epochs of a neuron a second as the document's way, one neuron on one;"
+        f" a compiled layer of `LIF` takes {min(times):.2f} to {max(times):.2f} of"
         f" SpikingJelly's time and keeps {kept:.2f} of its memory for the backward pass;"
         f" `ChaoticLoss` on every layer adds {min(shares):.0%} to {max(shares):.0%} to a step of"
         " training. The tables, and how to repeat them: [BENCHMARKS.md](BENCHMARKS.md)."
     )
-    return textwrap.fill(line, WIDTH, break_long_words=False, break_on_hyphens=False) + "\n"
+    return in_lines(line)
 
 
 def _count(seconds: Mapping[str, list[float]]) -> int:

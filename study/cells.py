@@ -1,4 +1,4 @@
-"""The cells of the second study: where they are, and what they say of an arm.
+"""The cells of the study: where they are, and what they say of an arm.
 
 They lie in `study/results/`, a JSON each, as `study.experiment_1` to `_4` write them. A cell is
 known by its path from there, without the suffix.

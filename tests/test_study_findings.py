@@ -1,4 +1,4 @@
-"""The results of the second study: made cells in, and what comes out is held against scipy."""
+"""The results of the study: made cells in, and what comes out is held against scipy."""
 
 import json
 import shutil
@@ -11,13 +11,13 @@ from scipy import stats
 from csbp_core import critical_z
 from study import results_page
 from study.all_contrasts import by_provenance
+from study.cells import expected_cells
 from study.experiment_1 import ANNEALINGS
 from study.experiment_4 import EVERY_ARM as ARMS_ON_IMAGES
+from study.findings import for_json, main, read_findings
 from study.measured import TIMES_FOR_INNER, epochs_above_critical
 from study.overshoot import Overshoot
 from study.protocol import MARGINS, digest
-from study.second_cells import expected_cells
-from study.second_results import for_json, main, read_findings
 from study.tasks import TASKS
 
 # What these leave no doubt about, unless no verdict is given.
@@ -533,14 +533,14 @@ def test_a_cell_of_other_networks_is_refused_in_one_line(some, capsys):
     cell = json.loads(file.read_text())
     file.write_text(json.dumps(cell | {"splits": [1, 2, 3]}))
     must = f"cell = {file}: must be of the final networks of xor, and differs in splits"
-    assert refusal(some, capsys) == f"study.second_results: {must}\n"
+    assert refusal(some, capsys) == f"study.findings: {must}\n"
 
 
 def test_a_folder_that_is_none_is_refused_in_one_line(tmp_path, capsys):
     folder = tmp_path / "nowhere" / "results"
     folder.parent.mkdir()
     must = f"folder = {folder}: must be a folder of cells"
-    assert refusal(folder, capsys) == f"study.second_results: {must}\n"
+    assert refusal(folder, capsys) == f"study.findings: {must}\n"
 
 
 def test_every_task_has_its_cells_in_every_experiment():
@@ -718,13 +718,13 @@ def test_another_cell_on_images_is_refused_in_one_line(images, capsys, entries, 
     file = images / "experiment_4" / "quadratic" / "split_3.json"
     change(file, **entries)
     must = f"cell = {file}: must be of the final networks of quadratic, and differs in {wrong}"
-    assert refusal(images, capsys) == f"study.second_results: {must}\n"
+    assert refusal(images, capsys) == f"study.findings: {must}\n"
 
 
 def test_networks_that_start_from_the_images_in_different_ways_are_refused(images, capsys):
     change(images / "experiment_4" / "bp_data" / "split_8.json", start_from_data=[0.0, 1.0])
     said = refusal(images, capsys)
-    assert said.startswith(f"study.second_results: start_from_data in {images}: must be the same")
+    assert said.startswith(f"study.findings: start_from_data in {images}: must be the same")
     assert said.count("\n") == 1
 
 

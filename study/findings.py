@@ -1,6 +1,6 @@
-"""The results of the second study, from its cells: a JSON of all contrasts, and a page to read.
+"""The results of the study, from its cells: a JSON of all contrasts, and a page to read.
 
-python -m study.second_results study/results --out study/contrasts.json --table study/RESULTS.md
+python -m study.findings study/results --out study/contrasts.json --table study/RESULTS.md
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from csbp_notebooks.files import replace_file
 
 from . import command
 from .all_contrasts import Findings, Floor, Label, Row, chaos_helps, findings
+from .cells import read_cells, read_choices
 from .contrasts import Contrast
 from .measured import AboveCritical, OfArm, OfRule, OfTuning
 from .protocol import digest
 from .results_page import page
-from .second_cells import read_cells, read_choices
 
 # What is kept of a tuned setting.
 OF_A_CHOICE = ("start_from_data", "lr", "z", "epochs", "accuracy", "at_an_end")
@@ -112,11 +112,11 @@ def read_findings(file: Path) -> Findings:
 
     Raises ValueError, one line, if there is no such file or it holds no findings.
     """
-    entries = command.read_cell("contrasts", file, "study.second_results")
+    entries = command.read_cell("contrasts", file, "study.findings")
     try:
         return from_json(entries)
     except (KeyError, TypeError):
-        must = "must be the JSON that study.second_results writes, by the code as it is now"
+        must = "must be the JSON that study.findings writes, by the code as it is now"
         raise ValueError(f"contrasts = {file}: {must}") from None
 
 
@@ -184,7 +184,7 @@ def made(options: argparse.Namespace) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write JSON and page from the command line; bad input is one line and exit code 2."""
-    command.run("study.second_results", command_line(), made, arguments, protocol=digest())
+    command.run("study.findings", command_line(), made, arguments, protocol=digest())
 
 
 if __name__ == "__main__":
