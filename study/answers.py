@@ -34,7 +34,7 @@ VERDICTS = (HELPS, HURTS, EQUIVALENT, CANNOT_TELL, CANNOT_BE_INTEGRATED, UNFINIS
 NOT_KNOWN = "Not known yet"
 NOT_SHOWN = "Not shown"
 
-HELD = "held/20"  # an annealing of experiment 1
+REST_IN_WORDS = {"inside": "h* = 1", "published": "the published h*"}  # of experiment 1
 
 AS_NOW, FROM_DATA = "now, constant", "data, constant"
 CONDITIONS = (FROM_DATA, "data, cosine", AS_NOW, "now, cosine")  # of experiment 2, primary first
@@ -75,13 +75,14 @@ def answers(found: Findings) -> list[Answer]:
 
 def summary(found: Findings) -> str:
     """The findings in one sentence."""
-    csbp = groups(verdicts_of(found, "2", "4"))
+    csbp = groups(verdicts_of(found, "2"))
+    recipe = groups(verdicts_of(found, "4"))
     overshoot = groups(verdicts_of(found, "1"))
     form = groups(verdicts_of(found, "3"))
     return (
-        f"CSBP less the best BP from data-driven weights: {csbp}; chaos, as CSBP less the same "
-        f"pull without overshoot at twice z_c: {overshoot}; the membrane form less a quadratic "
-        f"pull: {form}"
+        f"CSBP less the best BP from data-driven weights: {csbp}; by the authors' recipe, CSBP "
+        f"less BP: {recipe}; chaos, as CSBP less the same pull without overshoot, z starting at "
+        f"twice z_c: {overshoot}; the membrane form less a quadratic pull: {form}"
     )
 
 
@@ -199,14 +200,23 @@ def does_csbp_help(found: Findings) -> Answer:
     beside = ""
     if as_now:
         beside = f"From torch's weights the interval of CSBP - best BP lies {as_now}."
+    short = lead(verdicts_of(found, "2", "4"))
+    if short == "No" and gains_as_now(rows):
+        short = "Not from weights that leave no neuron silent"
     return Answer(
         "Does CSBP help?",
-        lead(verdicts_of(found, "2", "4")),
+        short,
         f"CSBP - best BP, both from data-driven weights: {groups(verdicts_of(found, '2'))}; by the "
         f"authors' recipe, CSBP - BP: {groups(verdicts_of(found, '4'))}"
         f"{_small_but_there(found, '2', '4')}",
         beside,
     )
+
+
+def gains_as_now(rows: Mapping[Label, Row]) -> list[Row]:
+    """csbp less the best BP from torch's weights, at a constant rate, where it is above zero."""
+    all_rows = [rows.get(over_bp(task, AS_NOW)) for task in TASKS]
+    return [row for row in all_rows if row is not None and row.found.low > 0]
 
 
 def _small_but_there(found: Findings, *experiments: str) -> str:
@@ -223,46 +233,55 @@ def _small_but_there(found: Findings, *experiments: str) -> str:
 
 
 def by_what(found: Findings) -> Answer:
-    """Whether what csbp gains from torch's weights is left when the weights are mended."""
+    """Whether what csbp gains from torch's weights is what better weights give BP as well."""
     rows = rows_by_label(found)
-    as_now = [rows.get(over_bp(task, AS_NOW)) for task in TASKS]
-    gains = [row.label.task for row in as_now if row is not None and row.found.low > 0]
+    gains = gains_as_now(rows)
+    is_there = [over_bp(task, AS_NOW) in rows for task in TASKS]
     beside = [dead_in_words(rows), regulariser_in_words(rows), strengths_in_words(found)]
+    so_far = "" if all(is_there) else " so far"
+    said = ", ".join(f"{row.label.task} {numbers(row)}" for row in gains)
+    where = f" ({said})" if gains else ""
+    because = (
+        f"From torch's weights the uncorrected interval of CSBP - best BP lies above zero in "
+        f"{len(gains)} of {len(TASKS)} tasks{so_far}{where}"
+    )
+    short = _source(gains, verdicts_of(found, "2"))
+    if not gains:
+        short = NOT_KNOWN if so_far else "No gain to explain"
+    elif so_far:
+        short += so_far
     return Answer(
         "By what, then?",
-        *_on_gains(gains, as_now, verdicts_of(found, "2")),
+        short,
+        because + _what_weights_give(rows, gains),
         " ".join(sentence for sentence in beside if sentence),
     )
 
 
-def _on_gains(
-    gains: Sequence[str],
-    as_now: Sequence[Row | None],
-    verdict_of: Mapping[str, str],
-) -> tuple[str, str]:
-    """What becomes of the gains: in a few words, and the verdicts.
+def _source(gains: Sequence[Row], verdict_of: Mapping[str, str]) -> str:
+    """What becomes of the gains where both sides start from data-driven weights.
 
     Args:
-        gains: the tasks in which csbp is above the best BP from torch's weights.
-        as_now: that contrast in all tasks.
+        gains: csbp less the best BP from torch's weights, where it is above zero.
         verdict_of: by task, on the same from data-driven weights.
     """
-    stays = [task for task in gains if verdict_of[task] == HELPS]
-    gone = [task for task in gains if verdict_of[task] in (EQUIVALENT, HURTS)]
-    unclear = [task for task in gains if task not in stays + gone]
-    parts = {"within the margin or gone": gone, "still there": stays, "open": unclear}
-    said = ", ".join(f"{word} ({listed(tasks)})" for word, tasks in parts.items() if tasks)
-    so_far = " so far" if None in as_now else ""
-    tasks = f"{len(gains)} of {len(as_now)} tasks{so_far}"
-    because = f"From torch's weights the uncorrected interval lies above zero in {tasks}"
-    if not gains:
-        return NOT_KNOWN if so_far else "No gain to explain", because
-    short = NOT_SHOWN
-    if gone == gains:
-        short = "By what data-driven weights do as well"
-    if stays == gains:
-        short = "Not by what data-driven weights do"
-    return short + so_far, f"{because}; from data-driven weights this gain is {said}"
+    verdicts = [verdict_of[row.label.task] for row in gains]
+    if set(verdicts) <= {EQUIVALENT, HURTS}:
+        return "By what data-driven weights give BP, too"
+    if set(verdicts) == {HELPS}:
+        return "Not by what data-driven weights give BP"
+    return NOT_SHOWN
+
+
+def _what_weights_give(rows: Mapping[Label, Row], gains: Sequence[Row]) -> str:
+    """What data-driven weights give the best BP in those tasks, in points; may be empty."""
+    said = []
+    for row in gains:
+        from_data = rows.get(over_bp(row.label.task, FROM_DATA))
+        if from_data is not None:
+            more = from_data.means[1] - row.means[1]
+            said.append(f"{row.label.task} {more:+.{decimals(row)}f}")
+    return f"; data-driven weights give the best BP {', '.join(said)} there" if said else ""
 
 
 def dead_in_words(rows: Mapping[Label, Row]) -> str:
@@ -325,28 +344,66 @@ def does_chaos_help(found: Findings) -> Answer:
         )
     beside += _beside_overshoot(rows_by_label(found))
     beside += _time_above_critical(found)
-    contrast = "CSBP - inner flow (the same pull without overshoot), from twice z_c on"
-    because = f"{contrast}: {groups(verdict_of)}"
+    contrast = "CSBP - inner flow (the same pull without overshoot), z starting at twice z_c"
+    because = f"{contrast}: {groups(verdict_of)}{_cost_against_bp(rows_by_label(found))}"
     return Answer("Does chaos help?", short, because, " ".join(beside))
 
 
-def _beside_overshoot(rows: Mapping[Label, Row]) -> list[str]:
-    """How csbp does against the best BP there, and what overshoot does elsewhere."""
-    sentences = []
+def _cost_against_bp(rows: Mapping[Label, Row]) -> str:
+    """How csbp does against the best BP where the primary contrast is; may be empty."""
     over_best = [rows.get(label_at(task, DECISIVE, "csbp", BEST_BP)) for task in ONE_LAYER_TASKS]
     said = [f"{row.label.task} {numbers(row)}" for row in over_best if row is not None]
+    return f"; CSBP - best BP there, in points: {', '.join(said)}" if said else ""
+
+
+def _beside_overshoot(rows: Mapping[Label, Row]) -> list[str]:
+    """What overshoot does elsewhere at z_c and above, and by itself, outside the momentum."""
+    elsewhere = [row for row in rows.values() if _is_overshoot_elsewhere(row.label)]
+    kicks = [rows.get(label_at(task, DECISIVE, "kick", "outer flow")) for task in ONE_LAYER_TASKS]
+    sentences = []
+    if elsewhere:
+        sides = [side_of_zero(row) for row in elsewhere]
+        sentences.append(
+            f"At the {len(sides)} other conditions with z starting at z_c or above, the "
+            f"uncorrected interval of CSBP - inner flow lies below zero in "
+            f"{sides.count('below zero')}, around it in {sides.count('around zero')} and above it "
+            f"in {sides.count('above zero')}."
+        )
+        largest = max(elsewhere, key=lambda row: row.found.estimate)
+        if largest.found.low > 0:
+            sentences.append(_where_it_is_above(rows, largest))
+    said = by_sign(kicks)
     if said:
-        sentences.append(f"CSBP - best BP there, in points: {', '.join(said)}.")
-    elsewhere = {
-        "With z held there over the first half of the epochs": DECISIVE._replace(annealing=HELD),
-        "At the published rest point": DECISIVE._replace(rest="published"),
-    }
-    for where, place in elsewhere.items():
-        labels = [label_at(task, place, "csbp", "inner flow") for task in ONE_LAYER_TASKS]
-        found = by_sign(rows.get(label) for label in labels)
-        if found:
-            sentences.append(f"{where} CSBP - inner flow is {found}.")
+        sentences.append(f"Outside of the momentum, kick - outer flow lies {said}.")
     return sentences
+
+
+def _is_overshoot_elsewhere(label: Label) -> bool:
+    """Whether a contrast is csbp less inner flow at z_c or above, but not the primary one."""
+    return (
+        (label.experiment, label.first, label.second) == ("1", "csbp", "inner flow")
+        and label.measure == "accuracy"
+        and float(label.point) >= 1
+        and label != label_at(label.task, DECISIVE, "csbp", "inner flow")
+    )
+
+
+def _where_it_is_above(rows: Mapping[Label, Row], largest: Row) -> str:
+    """The largest of these contrasts above zero, and what all sides of it come to."""
+    rest, annealing = largest.label.condition.split(", ")
+    where = f"{largest.label.task}, {REST_IN_WORDS[rest]}, z0 = {largest.label.point} z_c"
+    csbp, flow = largest.means
+    sentence = (
+        f"The largest above it is {numbers(largest)} points ({where}, annealing {annealing}): "
+        f"inner flow ends at {flow:.1f} %, CSBP at {csbp:.1f} %"
+    )
+    noise = rows.get(largest.label._replace(first="noise"))
+    if noise is not None:
+        sentence += f", inner flow with random directions at {noise.means[0]:.1f} %"
+    best = rows.get(largest.label._replace(second=BEST_BP))
+    if best is not None:
+        sentence += f", the best BP at {best.means[1]:.1f} %"
+    return sentence + "."
 
 
 def _time_above_critical(found: Findings) -> list[str]:
@@ -418,19 +475,27 @@ def does_the_recipe_help(found: Findings) -> Answer:
 
 
 def is_it_robust(found: Findings) -> Answer:
-    """The change of csbp - best BP under noise; no verdict follows from it."""
+    """The change of csbp - BP under noise; no verdict follows from it."""
     rows = changes_under_noise(found)
     question = "Does it make networks robust?"
     if not rows:
         return Answer(question, NOT_KNOWN, f"CSBP - BP under noise: {UNFINISHED}")
-    sides = [side_of_zero(row) for row in rows]
-    above, below = sides.count("above zero"), sides.count("below zero")
+    starts = {
+        "from data-driven weights": FROM_DATA,
+        "from torch's weights": AS_NOW,
+        "by the authors' recipe": label_on_images("csbp", BASELINE).condition,
+    }
+    said = []
+    for start, condition in starts.items():
+        sides = [side_of_zero(row) for row in rows if row.label.condition == condition]
+        if sides:
+            above, below = sides.count("above zero"), sides.count("below zero")
+            said.append(f"{start} it grows in {above} and shrinks in {below} of {len(sides)}")
     return Answer(
         question,
         "No verdict",
-        f"Of {len(rows)} uncorrected intervals of how CSBP - best BP changes under noise, {above} "
-        f"are above zero and {below} below; by chance, were they independent, about "
-        f"{len(rows) / 40:.0f} each",
+        f"How the lead of CSBP over BP changes under noise, by uncorrected intervals: "
+        f"{'; '.join(said)}",
     )
 
 

@@ -190,18 +190,18 @@ def answers_figure(found: Findings, weights: Mapping[str, np.ndarray]) -> Figure
     over_best = {task: rows.get(over_bp(task, FROM_DATA)) for task in TASKS}
     over_best[IMAGES] = rows.get(label_on_images("csbp", BASELINE))
     _draw_in_margins(gain, over_best)
-    gain.set_title(f"Does it help?\nCSBP - best BP ({IMAGES}: BP)", fontsize=SMALL)
+    gain.set_title(f"Does it help? CSBP, tuned z,\n- best BP ({IMAGES}: BP)", fontsize=SMALL)
     over_flow = {
         task: rows.get(label_at(task, DECISIVE, "csbp", "inner flow")) for task in ONE_LAYER_TASKS
     }
     _draw_in_margins(overshoot, over_flow)
-    overshoot.set_title("Is it the chaos? CSBP -\nsame pull, no overshoot", fontsize=SMALL)
+    overshoot.set_title("Is it the chaos? CSBP from\n2 $z_c$ - no overshoot", fontsize=SMALL)
 
     helps = does_csbp_help(found).short
-    headline(fig, f"Does CSBP help? {helps}. Does chaos help? {does_chaos_help(found).short}.")
+    headline(fig, f"Does CSBP help? {helps}. Is it the chaos? {does_chaos_help(found).short}.")
     marks = [
         mark(PRIMARY, "difference in test accuracy, 95 % interval"),
-        margin_mark("margin: equivalent if the 90 % interval lies within"),
+        margin_mark("margin: equivalent is what lies within for sure"),
     ]
     legend_below(fig, marks, columns=2)
     return fig

@@ -159,7 +159,10 @@ def _cells(found: Findings) -> str:
         lines.append("All were made under the protocol as it is now.")
     for text, paths in others.items():
         cells = f"{len(paths)}: {', '.join(paths)}"
-        lines.append(f"Under another text of the protocol (SHA-256 {text[:12]}), {cells}.")
+        lines.append(
+            f"Under another text of the protocol (SHA-256 {text[:12]}; its last section says what "
+            f"changed), {cells}."
+        )
     commits = [
         f"{commit[:12]}{DIRTY if commit.endswith(DIRTY) else ''} ({len(paths)} cells)"
         for commit, paths in found.commits.items()

@@ -19,6 +19,7 @@ from benchmarks.tables import (
     loss_table,
     markdown,
     summary,
+    sweep_sentence,
     tables,
     training_table,
 )
@@ -39,9 +40,10 @@ def test_the_page_shows_what_was_measured(name):
     assert replace_block(PAGE.read_text(), MAKER, name, table) == PAGE.read_text()
 
 
-def test_readme_shows_what_was_measured():
-    line = summary(json.loads(RESULTS.read_text()))
-    assert replace_block(README.read_text(), MAKER, "summary", line) == README.read_text()
+@pytest.mark.parametrize(("name", "said"), [("summary", summary), ("sweep", sweep_sentence)])
+def test_readme_shows_what_was_measured(name, said):
+    line = said(json.loads(RESULTS.read_text()))
+    assert replace_block(README.read_text(), MAKER, name, line) == README.read_text()
 
 
 def test_every_benchmark_has_a_file_and_every_file_a_table():

@@ -96,6 +96,12 @@ def test_no_row_of_readme_is_too_long():
     assert max(len(line) for line in text.splitlines()) <= 120
 
 
+@pytest.mark.parametrize(("missing", "is_said"), [(0, False), (3, True)])
+def test_what_is_missing_of_the_study_is_said(images, missing, is_said):
+    change(images, "does_chaos_help", lambda results: results.update(missing=missing))
+    assert (f"{missing} are not there yet" in readme(images)) == is_said
+
+
 # Verdicts that follow from other numbers
 
 
@@ -112,7 +118,7 @@ def test_a_weight_that_never_settles_does_not_hold(images):
 
 
 def test_with_a_feature_missing_the_figure_is_real_in_part(images):
-    assert opening_answers(images)[0].short == "Yes, but for one epoch"
+    assert opening_answers(images)[0].short == "Its shape is"
     change(images, "example2", lambda results: results["statements_that_hold"].pop())
     assert opening_answers(images)[0].short == "In part"
     assert of(images, "By CSBP").verdict == HOLDS_IN_PART

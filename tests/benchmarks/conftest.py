@@ -12,6 +12,7 @@ from benchmarks.tables import (  # tests/conftest.py puts tests/ on the path
     RESULTS,
     condense,
     summary,
+    sweep_sentence,
     tables,
 )
 
@@ -38,7 +39,9 @@ def pytest_benchmark_update_json(config, benchmarks, output_json):
     for name, table in tables(results).items():
         page = replace_block(page, MAKER, name, table)
         config.get_terminal_writer().write("\n" + table)
-    readme = replace_block(README.read_text(), MAKER, "summary", summary(results))
+    readme = README.read_text()
+    for name, sentence in {"summary": summary, "sweep": sweep_sentence}.items():
+        readme = replace_block(readme, MAKER, name, sentence(results))
     replace_file(RESULTS, json.dumps(results, indent=1).encode() + b"\n")
     replace_file(PAGE, page.encode())
     replace_file(README, readme.encode())

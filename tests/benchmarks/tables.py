@@ -318,6 +318,46 @@ def study_table(result: StudySpeed) -> str:
     return markdown(result["machine"], columns, rows)
 
 
+# A plane of parameters
+
+
+class SweepSpeed(TypedDict):
+    """What is kept of bench_sweep.py."""
+
+    machine: str
+    rounds: int
+    seconds: dict[str, float]  # [way]
+
+
+def condense_sweep(runs: Runs) -> SweepSpeed:
+    """Medians of both ways."""
+    (rounds,) = runs.seconds.values()
+    return {
+        "machine": cpu_model(),
+        "rounds": _count(rounds),
+        "seconds": {way: median(rounds[way]) for way in ("one call", "one point")},
+    }
+
+
+def sweep_table(result: SweepSpeed) -> str:
+    """All points in one call, and one of them as a sweep runs it."""
+    seconds = result["seconds"]
+    rows = {
+        "400 points in one call of `train_single_neuron`": [f"{seconds['one call']:.1f} s"],
+        "one of them through `csbp-run`, as in a sweep": [f"{seconds['one point']:.1f} s"],
+    }
+    return markdown(result["machine"], ["time"], rows)
+
+
+def sweep_sentence(results: Mapping[str, Any]) -> str:
+    """README's, below the call."""
+    seconds = results["sweep"]["seconds"]
+    return in_lines(
+        f"It takes {seconds['one call']:.0f} s for all of them ({results['sweep']['machine']}); a "
+        f"sweep starts a process and a notebook for each, {seconds['one point']:.0f} s a point."
+    )
+
+
 # The training script
 
 UpdateCost = TypedDict(
@@ -460,6 +500,7 @@ BENCHMARKS = {
     "loss": Benchmark(condense_loss, loss_table),
     "csbp": Benchmark(condense_csbp, csbp_table),
     "study": Benchmark(condense_study, study_table),
+    "sweep": Benchmark(condense_sweep, sweep_table),
     "training": Benchmark(condense_training, training_table),
     "gpu_lif": Benchmark(condense_gpu_lif, lif_table),
     "gpu_loss": Benchmark(condense_gpu_loss, gpu_loss_table),
