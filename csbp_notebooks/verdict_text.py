@@ -19,11 +19,11 @@ from .marks import in_lines, replace_block
 from .verdicts import (
     OpeningAnswer,
     Verdict,
+    cost_of_study,
     opening_answers,
     read_found,
     two_runs,
     verdicts,
-    what_is_missing,
 )
 
 IMAGES = ROOT / "images"
@@ -127,16 +127,11 @@ def readme_with(text: str, images: Path) -> str:
     parts = {
         "answers": f"{answers}\n{picture_of_answers(images)}",
         "runs": in_lines(two_runs(images)),
-        "claims": verdicts_as_list(verdicts(images)) + _paragraph(what_is_missing(images)),
+        "claims": verdicts_as_list(verdicts(images)) + f"\n{in_lines(cost_of_study(images))}",
     }
     for name, content in parts.items():
         text = replace_block(text, MAKER, name, content)
     return text
-
-
-def _paragraph(text: str) -> str:
-    """A paragraph of its own, or nothing."""
-    return f"\n{in_lines(text)}" if text else ""
 
 
 def main() -> None:

@@ -133,13 +133,13 @@ def _does_it_help(
     source_of_gain: Mapping[str, str],
 ) -> OpeningAnswer:
     """CSBP against the best BP, and by what it gains where it does."""
-    because = f"{over_best_bp['because']}. {source_of_gain['because']}"
+    because = f"{over_best_bp['because']}. {_reasons(source_of_gain)}"
     return OpeningAnswer("Does CSBP help?", over_best_bp["short"], because, WHERE_IT_IS_ASKED)
 
 
 def _is_it_the_chaos(over_flow: Mapping[str, str]) -> OpeningAnswer:
     """CSBP against the same pull without overshoot."""
-    because = over_flow["because"]
+    because = _reasons(over_flow)
     return OpeningAnswer("Is it the chaos?", over_flow["short"], because, WHERE_IT_IS_ASKED)
 
 
@@ -181,18 +181,20 @@ def _solved(run: Mapping[str, Any]) -> str:
     return f"brings its loss to zero from epoch {epoch} on, and {end}"
 
 
-def what_is_missing(images: Path) -> str:
-    """What of the study has not been computed yet; empty text where nothing is missing.
+def cost_of_study(images: Path) -> str:
+    """How long the study's cells took, and how many are missing.
 
     Args:
         images: the folder with a JSON file per figure.
 
     Raises ValueError, one line, where a number is not there.
     """
-    missing = read_found(images, "does_chaos_help")["missing"]
+    found = read_found(images, "does_chaos_help")
+    hours = f"The study's cells took {found['hours']:.0f} hours of one core"
+    missing = found["missing"]
     if not missing:
-        return ""
-    return f"Of the study's cells {missing} are not there yet; `study/RESULTS.md` names them."
+        return f"{hours}."
+    return f"{hours} so far; {missing} are not there yet, and `study/RESULTS.md` names them."
 
 
 # The verdicts
@@ -381,13 +383,18 @@ def _of_trainings(answers: Mapping[str, Mapping[str, str]]) -> list[Verdict]:
         Verdict(
             claim=asked.claim,
             published=asked.published,
-            measured=answers[asked.question]["because"],
+            measured=_reasons(answers[asked.question]),
             verdict=answers[asked.question]["short"].lower(),
             notebook=WHERE_IT_IS_ASKED,
             test=asked.test,
         )
         for asked in TRAINING_CLAIMS
     ]
+
+
+def _reasons(answer: Mapping[str, str]) -> str:
+    """The verdicts behind an answer, and what must be said with them."""
+    return "; ".join(part for part in (answer["because"], answer["though"]) if part)
 
 
 def _of_authors_trainings(found: Found) -> Verdict:

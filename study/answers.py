@@ -47,18 +47,25 @@ class Answer(NamedTuple):
         question: as a reader asks it.
         short: the answer in a few words; no full stop.
         because: the verdicts that it rests on, likewise.
+        though: what must be said with them, likewise; may be empty.
         beside: whole sentences on what has no verdict; may be empty.
     """
 
     question: str
     short: str
     because: str
+    though: str = ""
     beside: str = ""
 
     @property
     def claim(self) -> str:
         """Question and answer, as a title."""
         return f"{self.question} {self.short}. {self.because}"
+
+    @property
+    def reasons(self) -> str:
+        """The verdicts, and what must be said with them."""
+        return "; ".join(part for part in (self.because, self.though) if part)
 
 
 def answers(found: Findings) -> list[Answer]:
@@ -207,8 +214,8 @@ def does_csbp_help(found: Findings) -> Answer:
         "Does CSBP help?",
         short,
         f"CSBP - best BP, both from data-driven weights: {groups(verdicts_of(found, '2'))}; by the "
-        f"authors' recipe, CSBP - BP: {groups(verdicts_of(found, '4'))}"
-        f"{_small_but_there(found, '2', '4')}",
+        f"authors' recipe, CSBP - BP: {groups(verdicts_of(found, '4'))}",
+        _small_but_there(found, "2", "4"),
         beside,
     )
 
@@ -229,7 +236,7 @@ def _small_but_there(found: Findings, *experiments: str) -> str:
         and side_of_zero(row) != "around zero"
     ]
     where = ", ".join(said)
-    return f"; the uncorrected 95 % interval leaves out zero in {where}" if said else ""
+    return f"the uncorrected 95 % interval leaves out zero in {where}" if said else ""
 
 
 def by_what(found: Findings) -> Answer:
@@ -253,7 +260,8 @@ def by_what(found: Findings) -> Answer:
     return Answer(
         "By what, then?",
         short,
-        because + _what_weights_give(rows, gains),
+        because,
+        _what_weights_give(rows, gains),
         " ".join(sentence for sentence in beside if sentence),
     )
 
@@ -281,7 +289,7 @@ def _what_weights_give(rows: Mapping[Label, Row], gains: Sequence[Row]) -> str:
         if from_data is not None:
             more = from_data.means[1] - row.means[1]
             said.append(f"{row.label.task} {more:+.{decimals(row)}f}")
-    return f"; data-driven weights give the best BP {', '.join(said)} there" if said else ""
+    return f"data-driven weights give the best BP {', '.join(said)} there" if said else ""
 
 
 def dead_in_words(rows: Mapping[Label, Row]) -> str:
@@ -345,15 +353,16 @@ def does_chaos_help(found: Findings) -> Answer:
     beside += _beside_overshoot(rows_by_label(found))
     beside += _time_above_critical(found)
     contrast = "CSBP - inner flow (the same pull without overshoot), z starting at twice z_c"
-    because = f"{contrast}: {groups(verdict_of)}{_cost_against_bp(rows_by_label(found))}"
-    return Answer("Does chaos help?", short, because, " ".join(beside))
+    because = f"{contrast}: {groups(verdict_of)}"
+    though = _cost_against_bp(rows_by_label(found))
+    return Answer("Does chaos help?", short, because, though, " ".join(beside))
 
 
 def _cost_against_bp(rows: Mapping[Label, Row]) -> str:
     """How csbp does against the best BP where the primary contrast is; may be empty."""
     over_best = [rows.get(label_at(task, DECISIVE, "csbp", BEST_BP)) for task in ONE_LAYER_TASKS]
     said = [f"{row.label.task} {numbers(row)}" for row in over_best if row is not None]
-    return f"; CSBP - best BP there, in points: {', '.join(said)}" if said else ""
+    return f"CSBP - best BP there, in points: {', '.join(said)}" if said else ""
 
 
 def _beside_overshoot(rows: Mapping[Label, Row]) -> list[str]:
@@ -432,7 +441,7 @@ def does_the_form_matter(found: Findings) -> Answer:
         "Does the membrane form do more than a plain pull?",
         lead(verdict_of),
         f"membrane - quadratic pull: {groups(verdict_of)}",
-        " ".join(sentences),
+        beside=" ".join(sentences),
     )
 
 
@@ -470,7 +479,7 @@ def does_the_recipe_help(found: Findings) -> Answer:
         "Does the authors' recipe help, on a real data set?",
         lead(verdict_of),
         f"CSBP - BP on Fashion-MNIST: {result}",
-        beside,
+        beside=beside,
     )
 
 

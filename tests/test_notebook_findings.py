@@ -165,6 +165,7 @@ def test_08_says_what_the_study_found(run_cells, made_contrasts, cells):
     assert not [line for line in said.splitlines() if is_no_finding(line)]
     for answer in results["answers"].values():
         assert f"{answer['short']}.** {answer['because']}" in said
+        assert answer["though"] in said
     assert results["summary"] in said
     assert len(results["verdicts"]) == (16 if cells == "all" else 0)
     assert ("cells are still missing" in said) == (cells == "none")

@@ -33,6 +33,13 @@ def test_links_to_files_lead_somewhere(page):
     assert not missing
 
 
+def test_no_line_of_a_page_is_taken_for_a_comment():
+    """By MyST, in which a per cent sign at its start makes it one."""
+    for page in PAGES:
+        lines = (ROOT / page).read_text().splitlines()
+        assert not [line for line in lines if line.lstrip().startswith("% ")], page
+
+
 @pytest.mark.parametrize("page", [*PAGES, *(f"notebooks/{name}" for name in NOTEBOOKS)])
 def test_files_that_are_named_are_there(page):
     named = re.findall(r"`((?:[a-z_]+/)+[a-z_]+\.py)`", (ROOT / page).read_text())

@@ -78,7 +78,7 @@ def test_a_difference_within_its_margin_that_is_not_zero_is_named():
     label = next(row.label for row in found if row.label[:2] == ("2", "xor"))
     others = [row for row in found if row.label != label]
     answer = answers(made([*others, row(label, 7.0, 3.0, EQUIVALENT)]))[CSBP]
-    assert answer.because.endswith("leaves out zero in xor (+7.0 [4.0, 10.0], margin 0.5)")
+    assert answer.though.endswith("leaves out zero in xor (+7.0 [4.0, 10.0], margin 0.5)")
 
 
 def test_no_is_said_only_where_every_task_has_a_verdict_against_it():
@@ -131,8 +131,9 @@ def test_what_the_weights_give_bp_is_told_beside_the_gain():
     now = row(Label("2", "xor", "now, constant", "", "csbp", "bp"), 35.0, means=(75.0, 40.0))
     label = Label("2", "xor", "data, constant", "", "csbp", "bp")
     data = row(label, 0.0, verdict=EQUIVALENT, means=(70.0, 70.0))
-    because = answers(made([data], [now]))[WHAT].because
-    assert because.endswith("; data-driven weights give the best BP xor +30.0 there")
+    answer = answers(made([data], [now]))[WHAT]
+    assert answer.though == "data-driven weights give the best BP xor +30.0 there"
+    assert answer.reasons == f"{answer.because}; {answer.though}"
 
 
 def test_without_a_gain_there_is_nothing_to_explain():
@@ -199,8 +200,8 @@ def test_overshoot_elsewhere_is_counted_from_critical_z_on_and_its_largest_gain_
 
 def test_what_csbp_costs_against_bp_stands_with_the_verdict():
     rows = [row(label_at("xor", DECISIVE, "csbp", "best bp"), -20.0)]
-    because = answers(made(all_primary(CANNOT_TELL), rows))[CHAOS].because
-    assert because.endswith("CSBP - best BP there, in points: xor -20.0 [-20.5, -19.5]")
+    though = answers(made(all_primary(CANNOT_TELL), rows))[CHAOS].though
+    assert though.endswith("CSBP - best BP there, in points: xor -20.0 [-20.5, -19.5]")
 
 
 def test_a_tuned_strength_below_critical_z_is_said_to_be_stable():

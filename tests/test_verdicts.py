@@ -13,6 +13,7 @@ from csbp_notebooks.verdicts import (
     FAILS,
     HOLDS,
     HOLDS_IN_PART,
+    cost_of_study,
     opening_answers,
     two_runs,
     verdicts,
@@ -99,7 +100,12 @@ def test_no_row_of_readme_is_too_long():
 @pytest.mark.parametrize(("missing", "is_said"), [(0, False), (3, True)])
 def test_what_is_missing_of_the_study_is_said(images, missing, is_said):
     change(images, "does_chaos_help", lambda results: results.update(missing=missing))
-    assert (f"{missing} are not there yet" in readme(images)) == is_said
+    assert (f"{missing} are not there yet" in cost_of_study(images)) == is_said
+
+
+def test_the_hours_of_the_study_are_said(images):
+    change(images, "does_chaos_help", lambda results: results.update(hours=7.6))
+    assert "took 8 hours of one core" in cost_of_study(images)
 
 
 # Verdicts that follow from other numbers
