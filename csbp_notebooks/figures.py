@@ -133,8 +133,13 @@ def save_figure(fig: plt.Figure, path: Path) -> None:
         fig: the figure.
         path: the files, without their suffix.
 
+    Its layout is settled first, once for all: another draw may move it by a hair, and not always
+    by the same one.
+
     Raises OSError, one line, where they cannot be written; both old files are kept then.
     """
+    fig.draw_without_rendering()
+    fig.set_layout_engine("none")
     replace_files(
         {
             path.with_name(f"{path.name}.png"): _drawn(fig, "png", {"Software": None}),
