@@ -25,8 +25,8 @@ PARAMETERS = """z: float = 1.0  # in [0, inf); any
 beta: float = 0.5  # in (0, 1]; any
 output_dir: str = "runs/01_one"  # a folder"""
 
-# Plays csbp-run: it notes that it was called and writes z + beta; z = 13 makes it fail. With a
-# file `slow` in the project's folder it takes its time.
+# Plays csbp-run: it notes that it was called and writes z + beta; z = 13 makes it fail,
+# unless there is a file `lucky` in the project's folder. With a file `slow` it takes its time.
 CSBP_RUN = """
 import json, sys, time
 from pathlib import Path
@@ -36,7 +36,7 @@ with open("calls", "a") as calls:
     calls.write(f"{given['z']} {given['beta']}\\n")
 if Path("slow").exists():
     time.sleep(0.5)
-if float(given["z"]) == 13:
+if float(given["z"]) == 13 and not Path("lucky").exists():
     sys.exit("01_one FAILED after 0 s: ValueError: unlucky; see 01_one.failed.ipynb")
 total = float(given["z"]) + float(given["beta"])
 content = {"results": {"sum": total}, "provenance": {"commit": "f593b85"}}
@@ -134,6 +134,16 @@ def test_only_what_is_not_finished_is_run_and_a_failure_stops_nothing(project, m
     write_notebook(project, "x = 2")
     assert make_sweep(monkeypatch) == 0
     assert calls() == ["2 0.25", "2 0.5", "3 0.25", "3 0.5"]
+
+
+def test_the_same_command_tries_again_what_failed_and_that_alone(project, monkeypatch):
+    write_sweep(z=[13, 2])
+    assert make_sweep(monkeypatch) == 1
+    calls()
+    Path("lucky").touch()
+    assert make_sweep(monkeypatch) == 0
+    assert calls() == ["13 0.25", "13 0.5"]
+    assert table() == sums([13, 2], [0.25, 0.5])
 
 
 def test_code_that_is_changed_while_a_sweep_runs_is_refused_and_all_is_run_again(
