@@ -11,9 +11,10 @@ of a training that ran through, bit for bit on a CPU. See the curves with tensor
 It uses train_data.py beside it and this project's study, whose small network and reader of
 Fashion-MNIST it shares: run it with the project's own Python, as `make venv` installs it.
 
-The plumbing is torch's own. Written with Lightning Fabric the loop came to the same weights, bit for
-bit, in one process and in two, and was some thirty lines shorter; the checks in one line, the place
-in the epoch, the random states and the checkpoint stayed as they are. For that much, no dependency.
+The plumbing is torch's own. Written with Lightning Fabric the loop came to the same weights, bit
+for bit, in one process and in two, and was some thirty lines shorter; the checks in one line, the
+place in the epoch, the random states and the checkpoint stayed as they are. For that much, no
+dependency.
 """
 
 import argparse
