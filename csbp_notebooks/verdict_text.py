@@ -59,7 +59,7 @@ def as_page(found: Iterable[Verdict]) -> str:
             row.published,
             row.measured,
             f"**{row.verdict}**",
-            f"[{row.notebook[:2]}]({link_to(row.notebook)}), `{row.test}`",
+            f"{link_to(row.notebook)}, `{row.test}`",
         )
         for row in found
     ]
@@ -75,7 +75,7 @@ def verdicts_as_list(found: Iterable[Verdict]) -> str:
     return "".join(
         item(
             f"*{row.claim}* ({row.published}): **{row.verdict}**: {row.measured}. "
-            f"[{row.notebook[:2]}]({link_to(row.notebook)}), `{row.test}`"
+            f"{link_to(row.notebook)}, `{row.test}`"
         )
         for row in found
     )
@@ -84,10 +84,7 @@ def verdicts_as_list(found: Iterable[Verdict]) -> str:
 def answers_as_list(found: Iterable[OpeningAnswer]) -> str:
     """The three answers as a list of Markdown."""
     return "".join(
-        item(
-            f"**{answer.question} {answer.short}.** {answer.because}. "
-            f"[{answer.notebook[:2]}]({link_to(answer.notebook)})"
-        )
+        item(f"**{answer.question} {answer.short}.** {answer.because}. {link_to(answer.notebook)}")
         for answer in found
     )
 
@@ -105,8 +102,8 @@ def picture_of_answers(images: Path) -> str:
 
 
 def link_to(notebook: str) -> str:
-    """The path of a notebook, from the root."""
-    return f"notebooks/{notebook}.ipynb"
+    """A link to a notebook by its number, for a page at the root."""
+    return f"[{notebook[:2]}](notebooks/{notebook}.ipynb)"
 
 
 def item(text: str) -> str:
