@@ -52,8 +52,8 @@ from csbp_core import LIF, ChaoticLoss
 from csbp_core.checks import check, check_choice, check_flag
 from csbp_notebooks.files import replace_file, writable_folder
 from csbp_notebooks.parameters import did_you_mean
-from study.authors import CLAMP
-from study.image_network import DECAY, STEPS as STILL_STEPS, ImageNetwork, TemporalBatchNorm
+from study.fashion_mnist.network import DECAY, STEPS as STILL_STEPS, ImageNetwork, TemporalBatchNorm
+from study.training.arms import CLAMP
 
 # Settings
 

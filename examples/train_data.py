@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset, Subset, TensorDataset
 
-from study.fashion_mnist import load
+from study.fashion_mnist.images import load
 
 DIRECTIONS = 8  # of the moving patterns, which are their classes
 TEST_SHARE = 0.1  # of CIFAR10-DVS, by the authors' split
@@ -70,7 +70,7 @@ def in_three(train: Dataset, labels: Sequence[int], test: Any, validation: float
 
 def fashion_mnist(folder: Path, validation: float) -> Data:
     """Fashion-MNIST, from a folder with its four IDX files, compressed or not."""
-    images = load(folder)
+    images = load("folder", folder)
     train = TensorDataset(images.train.x, images.train.y)
     test = TensorDataset(images.test.x, images.test.y)
     return in_three(train, images.train.y.tolist(), test, validation)

@@ -5,11 +5,11 @@ import json
 
 import numpy as np
 
-from study.cells import expected_cells
-from study.experiment_1 import grid
-from study.experiment_4 import PROTOCOL_SETTING, networks_of
+from study.experiments.experiment_1 import grid
+from study.experiments.experiment_4 import PROTOCOL_SETTING, networks_of
+from study.findings.cells import expected_cells
 from study.protocol import digest, final_networks
-from study.robustness import KINDS, NOISES
+from study.training.robustness import KINDS, NOISES
 
 RULES = ("bp", "csbp", "inner flow", "outer flow", "kick", "noise")
 SUBSTEPS = ("1", "2", "4")

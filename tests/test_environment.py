@@ -234,7 +234,7 @@ def test_make_lets_python_find_a_folder_that_is_not_named_in_ascii(project):
 
 # Plays Python: it prints a plan; of a cell it keeps the words, and makes it.
 PYTHON = """#!/bin/sh
-if [ "$2" = study.plan ]; then
+if [ "$2" = study.experiments.plan ]; then
     echo '{"is_all": true, "seeds": null, "shards": 1, "tasks": ["xor"], "experiment_1":
         {"tasks": ["xor"], "cells": ["inside_20-60_2.0", "inside_20-20_2.0"]},
         "experiment_2": {"tuned_as": {"csbp": "csbp"}, "everywhere": ["csbp"], "now_constant": []},
@@ -257,8 +257,8 @@ def tunings(folder, start, schedule, arm):
     given = f"|--start|{folder}/start.json" if start == "data" else ""
     end = f"--schedule|{schedule}|--out|{conditions}"
     return [
-        f"-m|study.tuning|xor|bp{given}|{end}/bp.json|",
-        f"-m|study.tuning|xor|{arm}{given}|--bp|{conditions}/bp.json|{end}/{arm}.json|",
+        f"-m|study.experiments.tuning|xor|bp{given}|{end}/bp.json|",
+        f"-m|study.experiments.tuning|xor|{arm}{given}|--bp|{conditions}/bp.json|{end}/{arm}.json|",
     ]
 
 
@@ -292,7 +292,7 @@ def test_a_repeated_cell_is_made_as_the_first_was_and_compared_with_it(study):
     assert first.endswith(f"--out|study/results/{made}")
     assert again == first.replace("--out|study/results/", "--out|runs/study/again/")
     assert compared == (
-        "-m|study.repeated|study/results|runs/study/again|--out|study/repeated.json|"
+        "-m|study.experiments.repeated|study/results|runs/study/again|--out|study/repeated.json|"
     )
     assert study("--", "repeated")[-2:] == [again, compared]  # and made again at every call
 
@@ -302,19 +302,19 @@ def test_the_study_runs_in_any_folder_with_any_python_from_anywhere(study, tmp_p
     results = "study/results"
     tuned = f"{results}/tuning/xor"
     decisive, long = (
-        f"-m|study.experiment_1|xor|--rest|inside|--annealing|20/{epochs}|--ratio|2.0"
+        f"-m|study.experiments.experiment_1|xor|--rest|inside|--annealing|20/{epochs}|--ratio|2.0"
         f"|--csbp|{tuned}/now_constant/csbp.json"
         f"|--out|{results}/experiment_1/xor/inside_20-{epochs}_2.0.json|"
         for epochs in (20, 60)
     )
     halved = (
-        "-m|study.experiment_1|xor|--rest|inside|--annealing|20/20|--ratio|2|--substeps|2"
+        "-m|study.experiments.experiment_1|xor|--rest|inside|--annealing|20/20|--ratio|2|--substeps|2"
         f"|--csbp|{tuned}/now_constant/csbp.json"
         f"|--out|{results}/experiment_1/xor/halved_steps.json|"
     )
-    started = f"-m|study.start|xor|--out|{tuned}/start.json|"
+    started = f"-m|study.experiments.start|xor|--out|{tuned}/start.json|"
     controls = [
-        f"-m|study.experiment_3|xor|{control}|--tuned|{tuned}/now_constant/{arm}.json"
+        f"-m|study.experiments.experiment_3|xor|{control}|--tuned|{tuned}/now_constant/{arm}.json"
         f"|--out|{results}/experiment_3/xor/{file}.json|"
         for control, arm, file in (
             ("quadratic_membrane", "quadratic_membrane", "quadratic_membrane"),
@@ -331,7 +331,7 @@ def test_the_study_runs_in_any_folder_with_any_python_from_anywhere(study, tmp_p
         before = [started] if start == "data" else []
         file = f"{start}_{schedule}/csbp.json"
         of_experiment_2 = (
-            f"-m|study.experiment_2|xor|csbp|--tuned|{tuned}/{file}"
+            f"-m|study.experiments.experiment_2|xor|csbp|--tuned|{tuned}/{file}"
             f"|--out|{results}/experiment_2/xor/{file}|"
         )
         in_order.append([*before, *tunings(tuned, start, schedule, "csbp"), of_experiment_2, long])
@@ -339,12 +339,12 @@ def test_the_study_runs_in_any_folder_with_any_python_from_anywhere(study, tmp_p
     images = f"{results}/experiment_4"
     in_order += [
         [
-            f"-m|study.experiment_4|start|--data|the images|--out|{images}/start.json|",
-            "-m|study.experiment_4|train|bp_data|--split|3|--data|the images"
+            f"-m|study.experiments.experiment_4|start|--data|the images|--out|{images}/start.json|",
+            "-m|study.experiments.experiment_4|train|bp_data|--split|3|--data|the images"
             f"|--start|{images}/start.json|--out|{images}/bp_data/split_3.json|",
         ],
         [
-            "-m|study.experiment_4|train|bp|--split|3|--data|the images"
+            "-m|study.experiments.experiment_4|train|bp|--split|3|--data|the images"
             f"|--out|{images}/bp/split_3.json|",
         ],
     ]

@@ -16,7 +16,8 @@ from made_study import made_cells
 from csbp_core import dynamics
 from csbp_notebooks import figures, provenance, tables
 from csbp_notebooks.files import NOTEBOOKS
-from study import all_contrasts, findings
+from study.findings import all_contrasts
+from study.findings.contrasts_json import for_json
 
 # Row of a table of notebook 02 that shows what the published form of the loss gives: infinity.
 SHOWS_INFINITY = "| literal "
@@ -155,7 +156,7 @@ def made_contrasts(tmp_path_factory):
     folder = tmp_path_factory.mktemp("contrasts")
     for name, cells in (("all", made_cells()), ("none", {})):
         found = all_contrasts.findings(cells, {})
-        (folder / f"{name}.json").write_text(json.dumps(findings.for_json(found)))
+        (folder / f"{name}.json").write_text(json.dumps(for_json(found)))
     return folder
 
 

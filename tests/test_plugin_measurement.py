@@ -1234,7 +1234,7 @@ class Trained(NamedTuple):
 
 def trained_on_digits(z, steps=60):
     """The digits, 64-64-10, trained by gradient descent with a chaotic loss."""
-    from study.train import TASKS, new_net
+    from study.training.train import TASKS, new_net
 
     task = TASKS["digits_1"]
     data = task.data()

@@ -5,12 +5,13 @@ import re
 
 import pytest
 
-from study.all_contrasts import Findings, Label, Row, label_at
-from study.answers import answers, groups, lead, summary
 from study.contrasts import Contrast
-from study.experiment_1 import TASK_NAMES as ONE_LAYER_TASKS
-from study.measured import DECISIVE, AboveCritical, OfTuning
-from study.tasks import TASKS
+from study.experiments.experiment_1 import TASK_NAMES as ONE_LAYER_TASKS
+from study.findings.all_contrasts import Findings
+from study.findings.answers import answers, groups, lead, summary
+from study.findings.measured import DECISIVE, AboveCritical, OfTuning
+from study.findings.rows import Label, Row, label_at
+from study.tasks.tasks import TASKS
 
 CSBP, WHAT, CHAOS, FORM, RECIPE, ROBUST = range(6)  # the questions in their order
 

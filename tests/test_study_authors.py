@@ -12,10 +12,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from csbp_core import critical_z, largest_eigenvalue
-from study.authors import (
+from study.experiments.authors import (
     ACCURACY_LOGS,
     CIFAR100,
-    CLAMP,
     DVS_CIFAR10,
     LOSS_LOGS,
     AccuracyLog,
@@ -28,8 +27,9 @@ from study.authors import (
     undecided_loss,
     z_at_start,
 )
-from study.tasks import TASKS
-from study.train import Training
+from study.tasks.tasks import TASKS
+from study.training.arms import CLAMP
+from study.training.train import Training
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from study import chaos_of_training
-from study.chaos_of_training import (
+from study.chaos import of_training
+from study.chaos.of_training import (
     Descent,
     curvature,
     ends_of_spectrum,
@@ -19,8 +19,8 @@ from study.chaos_of_training import (
     spikes_of,
 )
 from study.protocol import Networks, digest
-from study.tasks import TASKS
-from study.train import Training
+from study.tasks.tasks import TASKS
+from study.training.train import Training
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -179,7 +179,7 @@ def tuned(tmp_path):
 
 
 def test_the_command_writes_a_record_of_every_part(tuned, tmp_path, monkeypatch):
-    monkeypatch.setattr(chaos_of_training, "NETWORKS", NETWORKS)
+    monkeypatch.setattr(of_training, "NETWORKS", NETWORKS)
     out = tmp_path / "cell.json"
     main(["xor", "bp", "--tuned", str(tuned), "--out", str(out)])
     cell = json.loads(out.read_text())
@@ -200,7 +200,7 @@ def test_other_conditions_are_refused_in_one_line(tuned, tmp_path, capsys, chang
     with pytest.raises(SystemExit):
         main(["xor", "bp", "--tuned", str(tuned), "--out", str(tmp_path / "cell.json")])
     must = "must be of torch's start and a constant rate"
-    assert capsys.readouterr().err == f"study.chaos_of_training: --tuned = {tuned}: {must}\n"
+    assert capsys.readouterr().err == f"study.chaos.of_training: --tuned = {tuned}: {must}\n"
 
 
 def test_an_arm_that_is_not_looked_at_is_refused():

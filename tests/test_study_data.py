@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from study import data
+from study.tasks import data
 
 SAMPLES = 1797
 LABELS = np.arange(SAMPLES) % 10

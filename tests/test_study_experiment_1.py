@@ -5,11 +5,19 @@ import json
 import numpy as np
 import pytest
 
-from study import experiment_1
-from study.experiment_1 import ANNEALINGS, RATIOS, RESTS, Condition, grid, main, run_condition
-from study.overshoot import RULES, layer_critical_z
+from study.experiments import experiment_1
+from study.experiments.experiment_1 import (
+    ANNEALINGS,
+    RATIOS,
+    RESTS,
+    Condition,
+    grid,
+    main,
+    run_condition,
+)
 from study.protocol import PROTOCOL, Networks, digest
-from study.tasks import TASKS
+from study.tasks.tasks import TASKS
+from study.training.overshoot import RULES, layer_critical_z
 
 NETWORKS = Networks(seeds=[0, 1, 2], splits=[1, 1, 2])
 CONDITION = Condition(rest="inside", annealing="20/20", ratio=2.0, lr=0.4, z_tuned=0.5)
@@ -103,14 +111,14 @@ def refusal(tuned, out, capsys, **changed):
 
 def test_a_ratio_out_of_range_is_one_line(tuned, tmp_path, capsys):
     said = refusal(tuned, tmp_path / "cell.json", capsys, ratio="0")
-    assert said == "study.experiment_1: ratio = 0.0: must be a number in (0, inf)\n"
+    assert said == "study.experiments.experiment_1: ratio = 0.0: must be a number in (0, inf)\n"
 
 
 def test_what_was_tuned_for_another_task_or_arm_is_refused_in_one_line(tuned, tmp_path, capsys):
     tuned.write_text(json.dumps({"task": "digits_1", "arm": "csbp", "lr": 0.4, "z": 0.5}))
     said = refusal(tuned, tmp_path / "cell.json", capsys)
-    must = f"--csbp = {tuned}: must be what study.tuning wrote for xor csbp"
-    assert said == f"study.experiment_1: {must}\n"
+    must = f"--csbp = {tuned}: must be what study.experiments.tuning wrote for xor csbp"
+    assert said == f"study.experiments.experiment_1: {must}\n"
 
 
 @pytest.mark.parametrize("name", ["lr", "z_tuned"])

@@ -5,12 +5,13 @@ import json
 import numpy as np
 import pytest
 
-from study import experiment_2, robustness
-from study.experiment_2 import ARMS, Setting, main, run_cell
+from study.experiments import experiment_2
+from study.experiments.experiment_2 import ARMS, Setting, main, run_cell
 from study.protocol import Networks, digest
-from study.surrogate_share import zero_surrogate
-from study.tasks import TASKS
-from study.train import Training
+from study.tasks.tasks import TASKS
+from study.training import robustness
+from study.training.surrogate_share import zero_surrogate
+from study.training.train import Training
 
 NETWORKS = Networks(seeds=[20_000, 20_001, 20_002], splits=[1, 1, 2])
 EPOCHS = 20  # of xor, here; z falls over three times as many
@@ -194,8 +195,10 @@ def test_what_was_tuned_for_another_task_or_arm_is_refused_in_one_line(
         written(arm, **choice)
     assert error.value.code == 2
     assert not (tmp_path / "cell.json").exists()
-    said = f"--tuned = {tmp_path / 'tuned.json'}: must be what study.tuning wrote for xor {must}"
-    assert capsys.readouterr().err == f"study.experiment_2: {said}\n"
+    said = (
+        f"--tuned = {tmp_path / 'tuned.json'}: must be what study.experiments.tuning wrote for xor"
+    )
+    assert capsys.readouterr().err == f"study.experiments.experiment_2: {said} {must}\n"
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,12 @@ import torch
 from scipy import stats
 from torch.nn import functional as F
 
-from study import experiment_3
-from study.experiment_3 import Setting, main, run_quadratic, run_substeps
+from study.experiments import experiment_3
+from study.experiments.experiment_3 import Setting, main, run_quadratic, run_substeps
 from study.protocol import Networks, digest
-from study.substeps import SubSteps
-from study.tasks import TASKS, new_net
-from study.train import MOMENTUM, Training
+from study.tasks.tasks import TASKS, new_net
+from study.training.substeps import SubSteps
+from study.training.train import MOMENTUM, Training
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -324,7 +324,12 @@ SUBSTEPS = ("substeps", "membrane")
     [
         (*QUADRATIC, ["--times", "10"], {}, "--times = 10: must be given for substeps, and"),
         (*SUBSTEPS, [], {}, "--times = None: must be given for substeps, and for it alone"),
-        (*QUADRATIC, [], {"task": "digits_1"}, "study.tuning wrote for xor quadratic_membrane"),
+        (
+            *QUADRATIC,
+            [],
+            {"task": "digits_1"},
+            "study.experiments.tuning wrote for xor quadratic_membrane",
+        ),
         ("quadratic_membrane", "membrane", [], {}, "wrote for xor quadratic_membrane"),
         ("substeps", "quadratic_membrane", ["--times", "1"], {}, "wrote for xor membrane"),
         (*QUADRATIC, [], {"schedule": "cosine"}, "must be tuned from torch's start, at a constant"),
@@ -339,5 +344,5 @@ def test_bad_input_is_one_line(cell, arm, options, changed, said, tuned, tmp_pat
     assert error.value.code == 2
     assert not out.exists()
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("study.experiment_3: ")
+    assert line.startswith("study.experiments.experiment_3: ")
     assert said in line

@@ -13,18 +13,26 @@ from torch import nn
 from torch.nn import functional as F
 
 from csbp_core import chaotic_loss, neuron
-from study import experiment_4, image_measurements
-from study.experiment_4 import EVERY_ARM, Setting, choose_start, main, networks_of, run_cell
-from study.fashion_mnist import FashionMNIST, Images, Split
-from study.flow import with_ones
-from study.image_measurements import accuracy, activity, robustness
-from study.image_network import (
+from study.experiments import experiment_4
+from study.experiments.experiment_4 import (
+    EVERY_ARM,
+    Setting,
+    choose_start,
+    main,
+    networks_of,
+    run_cell,
+)
+from study.experiments.start import STARTS
+from study.fashion_mnist import measurements
+from study.fashion_mnist.images import FashionMNIST, Images, Split
+from study.fashion_mnist.measurements import accuracy, activity, robustness
+from study.fashion_mnist.network import (
     Output,
     TemporalBatchNorm,
     new_image_network,
     set_currents,
 )
-from study.image_training import (
+from study.fashion_mnist.training import (
     Addition,
     AuthorsCSBP,
     OnFc1,
@@ -34,8 +42,8 @@ from study.image_training import (
     train,
 )
 from study.protocol import SPLITS, Networks, digest
-from study.robustness import NOISES, Draw
-from study.start import STARTS
+from study.training.flow import with_ones
+from study.training.robustness import NOISES, Draw
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -295,7 +303,7 @@ def test_rate_and_dead_neurons_are_those_of_all_images(net):
 def test_images_are_tested_in_parts_as_in_one_go(net, monkeypatch):
     with torch.no_grad():
         right = net.eval()(DATA.test.x).logits.argmax(1) == DATA.test.y
-    monkeypatch.setattr(image_measurements, "AT_ONCE", 7)
+    monkeypatch.setattr(measurements, "AT_ONCE", 7)
     assert accuracy(net, DATA.test) == pytest.approx(float(right.float().mean()))
 
 
@@ -329,7 +337,7 @@ def test_noise_is_that_of_the_split_on_pixels_and_that_of_the_seed_on_weights(ne
 
 @pytest.fixture
 def few_draws(monkeypatch):
-    monkeypatch.setattr(image_measurements, "DRAWS", 1)
+    monkeypatch.setattr(measurements, "DRAWS", 1)
 
 
 NETWORKS = Networks(seeds=[SEED, SEED + 1], splits=[1, 2])
@@ -397,7 +405,7 @@ def test_the_start_is_the_one_with_the_best_mean_on_held_out_images(monkeypatch)
 @pytest.fixture
 def loaded(monkeypatch):
     """No files are needed: whatever the folder, these images are in it."""
-    monkeypatch.setattr(experiment_4, "load", lambda folder: DATA)
+    monkeypatch.setattr(experiment_4, "load", lambda name, folder: DATA)
 
 
 SMALL_OPTIONS = ["--images", "100", "--channels", "2", "3", "--features", "5", "--epochs", "1"]
@@ -437,7 +445,7 @@ def test_bad_options_are_one_line(arm, options, reason, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main([*words, "--out", str(tmp_path / "cell.json")])
     said = capsys.readouterr().err
-    assert said.startswith(f"study.experiment_4: {reason}")
+    assert said.startswith(f"study.experiments.experiment_4: {reason}")
     assert said.count("\n") == 1
 
 
@@ -447,7 +455,7 @@ def test_a_cell_of_another_command_is_no_start(tmp_path, capsys):
     words = ["train", "bp_data", "--split", "1", "--data", "x", "--start", str(other)]
     with pytest.raises(SystemExit):
         main([*words, "--out", str(tmp_path / "cell.json")])
-    assert "must be what study.experiment_4 start wrote" in capsys.readouterr().err
+    assert "must be what study.experiments.experiment_4 start wrote" in capsys.readouterr().err
 
 
 def test_a_start_is_for_bp_data_alone():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from study.fashion_mnist import HELD_OUT, Images, load, split
+from study.fashion_mnist.images import HELD_OUT, Images, load, split
 
 PARTS = {"train": 30, "t10k": 20}  # images
 TRAIN_LABELS = "train-labels-idx1-ubyte"
@@ -41,7 +41,7 @@ def folder(tmp_path):
 
 @pytest.mark.parametrize(("name", "part"), [("train", "train"), ("test", "t10k")])
 def test_files_are_read_compressed_or_not(folder, name, part):
-    images = getattr(load(folder), name)
+    images = getattr(load("--data", folder), name)
     np.testing.assert_allclose(images.x.numpy(), pixels(part) / 255, atol=1e-7)
     np.testing.assert_array_equal(images.y.numpy(), labels(part))
     assert images.x.dtype == torch.float32
@@ -49,19 +49,22 @@ def test_files_are_read_compressed_or_not(folder, name, part):
 
 def said(folder):
     with pytest.raises(ValueError, match=re.escape(str(folder))) as refusal:
-        load(folder)
+        load("--data", folder)
     message = str(refusal.value)
     assert "\n" not in message
     return message
 
 
 def test_no_folder_is_one_line(tmp_path):
-    assert "must be a folder" in said(tmp_path / "nowhere")
+    nowhere = tmp_path / "nowhere"
+    must = "must be a folder with the files of Fashion-MNIST"
+    assert said(nowhere) == f"--data = {nowhere}: {must}"
 
 
 def test_a_missing_file_is_named(folder):
     (folder / TRAIN_IMAGES).unlink()
-    assert f"has no file {TRAIN_IMAGES} and no {TRAIN_IMAGES}.gz" in said(folder)
+    missing = f"has no file {TRAIN_IMAGES} and no {TRAIN_IMAGES}.gz"
+    assert said(folder) == f"--data = {folder}: {missing}"
 
 
 @pytest.mark.parametrize(

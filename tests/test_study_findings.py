@@ -9,16 +9,17 @@ from made_study import RESUMMED_ABOVE, RULES, write_study
 from scipy import stats
 
 from csbp_core import critical_z
-from study import results_page
-from study.all_contrasts import by_provenance
-from study.cells import expected_cells
-from study.experiment_1 import ANNEALINGS
-from study.experiment_4 import EVERY_ARM as ARMS_ON_IMAGES
-from study.findings import for_json, main, read_findings
-from study.measured import TIMES_FOR_INNER, epochs_above_critical
-from study.overshoot import Overshoot
+from study.experiments.experiment_1 import ANNEALINGS
+from study.experiments.experiment_4 import EVERY_ARM as ARMS_ON_IMAGES
+from study.findings import results_page
+from study.findings.__main__ import main
+from study.findings.all_contrasts import by_provenance
+from study.findings.cells import expected_cells
+from study.findings.contrasts_json import for_json, read_findings
+from study.findings.measured import TIMES_FOR_INNER, epochs_above_critical
 from study.protocol import MARGINS, digest
-from study.tasks import TASKS
+from study.tasks.tasks import TASKS
+from study.training.overshoot import Overshoot
 
 # What these leave no doubt about, unless no verdict is given.
 VERDICTS = {

@@ -7,7 +7,7 @@ from scipy.integrate import solve_ivp
 from scipy.special import expit
 
 from csbp_core import chaotic_loss
-from study.flow import flow, gradient, stiffness, with_ones
+from study.training.flow import flow, gradient, stiffness, with_ones
 
 I0 = 0.525  # rest at h* = 1
 SCALE = 10.0

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from study.initialisation import SMALLEST_SPREAD, set_from_data
-from study.networks import Net
-from study.tasks import TASKS, new_net
+from study.tasks.initialisation import SMALLEST_SPREAD, set_from_data
+from study.tasks.networks import Net
+from study.tasks.tasks import TASKS, new_net
 
 MEAN, SPREAD = 0.25, 0.5
 

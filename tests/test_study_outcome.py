@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from study.command import plain
-from study.outcome import train_and_test
-from study.surrogate_share import zero_surrogate
-from study.tasks import TASKS
-from study.train import Training
+from study.tasks.tasks import TASKS
+from study.training.outcome import train_and_test
+from study.training.surrogate_share import zero_surrogate
+from study.training.train import Training
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from csbp_core import critical_z
-from study.flow import flow
-from study.overshoot import RULES, Overshoot, layer_critical_z
-from study.surrogate_share import zero_surrogate
-from study.tasks import TASKS
-from study.train import MOMENTUM, Training
+from study.tasks.tasks import TASKS
+from study.training.flow import flow
+from study.training.overshoot import RULES, Overshoot, layer_critical_z
+from study.training.surrogate_share import zero_surrogate
+from study.training.train import MOMENTUM, Training
 
 TASK = TASKS["digits_1"]
 LR = 0.2

@@ -6,9 +6,9 @@ from collections import Counter
 
 import pytest
 
+from study.experiments.tuning import FIRST_SEED, SPLITS as TUNING_SPLITS
 from study.protocol import MARGINS, PROTOCOL, SEEDS, SPLITS, digest, final_networks
-from study.tasks import TASKS
-from study.tuning import FIRST_SEED, SPLITS as TUNING_SPLITS
+from study.tasks.tasks import TASKS
 
 TEXT = " ".join(PROTOCOL.read_text().split())
 

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from study.cells import expected_cells
-from study.repeated import REPEATED, main
+from study.experiments.repeated import REPEATED, main
+from study.findings.cells import expected_cells
 
 CELL = {
     "task": "xor",

@@ -6,10 +6,11 @@ import torch
 from scipy.stats import norm
 from torch import nn
 
-from study.data import Data
-from study.networks import Net
 from study.protocol import final_networks
-from study.robustness import (
+from study.tasks.data import Data
+from study.tasks.networks import Net
+from study.tasks.tasks import TASKS, Task
+from study.training.robustness import (
     DRAWS,
     KINDS,
     NOISES,
@@ -23,8 +24,7 @@ from study.robustness import (
     tested,
     with_noisy_inputs,
 )
-from study.tasks import TASKS, Task
-from study.train import Training
+from study.training.train import Training
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -12,12 +12,12 @@ import torch
 import yaml
 
 from csbp_notebooks.files import ROOT
-from study import experiment_2, plan, shards
-from study.experiment_2 import main
+from study.experiments import experiment_2, plan, shards
+from study.experiments.experiment_2 import main
+from study.experiments.shards import COUNTS, first_seeds, shard_of
 from study.protocol import SEEDS, SPLITS, Networks, final_networks
-from study.shards import COUNTS, first_seeds, shard_of
-from study.tasks import TASKS
-from study.train import Training
+from study.tasks.tasks import TASKS
+from study.training.train import Training
 
 EPOCHS = 20  # of xor, here; z falls over three times as many
 NETWORKS = Networks(
@@ -129,7 +129,7 @@ def test_what_is_not_all_shards_of_one_cell_is_one_line(train, capsys):
             gather(*paths)
         assert error.value.code == 2
         printed = capsys.readouterr().err
-        assert printed.startswith(f"study.shards: {line}")
+        assert printed.startswith(f"study.experiments.shards: {line}")
         assert printed.count("\n") == 1
         assert not first.with_name("gathered.json").exists()
 
@@ -146,7 +146,7 @@ def test_a_shard_that_there_cannot_be_is_one_line(train, capsys, options, line):
     with pytest.raises(SystemExit) as error:
         train("shard.json", *options)
     assert error.value.code == 2
-    assert capsys.readouterr().err == f"study.experiment_2: {line}\n"
+    assert capsys.readouterr().err == f"study.experiments.experiment_2: {line}\n"
 
 
 # The Snakefile
@@ -175,8 +175,10 @@ SMALL = {"tasks": ["xor"], "arms": ["csbp", "membrane"], "seeds": 2, "shards": 4
 
 def test_a_config_says_which_cells_are_trained_in_how_many_shards(clone):
     printed = dry_run(clone, SMALL).stdout
-    trained = re.findall(r"study\.experiment_2 (\S+) (\S+) .* --out (\S+) (.*)", printed)
-    gathered = re.findall(r"study\.shards (.*) --out (\S+)", printed)
+    trained = re.findall(
+        r"study\.experiments\.experiment_2 (\S+) (\S+) .* --out (\S+) (.*)", printed
+    )
+    gathered = re.findall(r"study\.experiments\.shards (.*) --out (\S+)", printed)
     assert len(trained) == 4 * len(gathered) == 4 * 2 * 4  # starts and schedules, arms, shards
     written = {path: options for _, _, path, options in trained}
     for paths, cell in gathered:
@@ -190,16 +192,16 @@ def test_a_cell_that_is_there_is_not_trained_again_in_shards(clone, tmp_path):
     shutil.copytree(clone / "study", tmp_path / "study")
     config = SMALL | {"seeds": "all"}
     printed = dry_run(tmp_path, config).stdout
-    tuned = re.findall(r"study\.(?:tuning|start) .* --out (\S+)", printed)
-    missing, *there = re.findall(r"study\.shards .* --out (\S+)", printed)
+    tuned = re.findall(r"study\.experiments\.(?:tuning|start) .* --out (\S+)", printed)
+    missing, *there = re.findall(r"study\.experiments\.shards .* --out (\S+)", printed)
     for file in (*there, *tuned):
         path = tmp_path / file
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     os.utime(tmp_path / there[0], (1e9, 1e9))  # older than what it was made of, as in a clone
     printed = dry_run(tmp_path, config).stdout
-    assert re.findall(r"study\.shards .* --out (\S+)", printed) == [missing]
-    assert len(re.findall(r"-m study\.experiment_2", printed)) == 4
+    assert re.findall(r"study\.experiments\.shards .* --out (\S+)", printed) == [missing]
+    assert len(re.findall(r"-m study\.experiments\.experiment_2", printed)) == 4
 
 
 @pytest.mark.parametrize(
@@ -219,14 +221,14 @@ def test_a_config_that_is_wrong_is_one_line(monkeypatch, capsys, config, line):
         plan.main()
     assert error.value.code == 2
     printed = capsys.readouterr().err
-    assert printed.startswith(f"study.plan: {line}")
+    assert printed.startswith(f"study.experiments.plan: {line}")
     assert printed.count("\n") == 1
 
 
 def test_snakemake_ends_with_the_line_of_a_config_that_is_wrong(clone):
     done = dry_run(clone, {"shards": 3})
     assert done.returncode == 2
-    assert "study.plan: shards = 3: must be one of 1, 2, 4, 8" in done.stderr
+    assert "study.experiments.plan: shards = 3: must be one of 1, 2, 4, 8" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -70,7 +70,9 @@ def test_the_snakefile_runs_every_cell_of_the_protocol(dry_run):
 
 
 def test_bp_at_the_rate_of_csbp_and_the_noise_floor_get_the_settings_of_csbp(dry_run):
-    given = re.findall(r"-m study\.experiment_2 (\S+) (\S+) --tuned (\S+) --out (\S+)", dry_run)
+    given = re.findall(
+        r"-m study\.experiments\.experiment_2 (\S+) (\S+) --tuned (\S+) --out (\S+)", dry_run
+    )
     assert len(given) == 6 * (4 * 5 + 1)
     for task, arm, tuned, out in given:
         conditions = out.split("/")[-2]
@@ -79,7 +81,9 @@ def test_bp_at_the_rate_of_csbp_and_the_noise_floor_get_the_settings_of_csbp(dry
 
 
 def test_only_networks_that_start_from_the_images_get_their_start(dry_run):
-    given = re.findall(r"-m study\.experiment_4 train (\S+) .* --data (\S+) (.*)--out", dry_run)
+    given = re.findall(
+        r"-m study\.experiments\.experiment_4 train (\S+) .* --data (\S+) (.*)--out", dry_run
+    )
     assert len(given) == 6 * 8
     for arm, data, start in given:
         is_from_data = arm == "bp_data"
@@ -99,5 +103,4 @@ def test_committed_cells_are_not_run_again_whatever_the_order_of_their_files_in_
         path.touch()
         os.utime(path, (1e9 + age, 1e9 + age))
     said = snakemake(clone, *(f"experiment_{number}" for number in (1, 2, 3, 4)))
-    assert "-m study.experiment" not in said
-    assert "-m study.tuning" not in said
+    assert "-m study.experiments" not in said

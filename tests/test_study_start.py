@@ -5,11 +5,11 @@ import json
 import pytest
 import torch
 
-from study import start, tuning
-from study.arms import Candidate
+from study.experiments import start, tuning
+from study.experiments.start import STARTS, choose_start
+from study.experiments.tuning import Conditions, tune
 from study.protocol import PROTOCOL, digest
-from study.start import STARTS, choose_start
-from study.tuning import Conditions, tune
+from study.training.arms import Candidate
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_a_rate_from_another_start_or_schedule_is_refused_in_one_line(chosen, tm
     path, _ = chosen
     bp, out = tmp_path / "bp.json", tmp_path / "csbp.json"
     tuning.main(["digits_1", "bp", "--out", str(bp)])  # from torch's start
-    said = f"study.tuning: --bp = {bp}: must be of the same start and schedule\n"
+    said = f"study.experiments.tuning: --bp = {bp}: must be of the same start and schedule\n"
     assert refusal(capsys, path, out, "csbp", "--bp", str(bp)) == said
     tuned(path, bp, "bp")
     assert refusal(capsys, path, out, "csbp", "--bp", str(bp), "--schedule", "cosine") == said
@@ -125,5 +125,7 @@ def test_a_rate_from_another_start_or_schedule_is_refused_in_one_line(chosen, tm
 def test_a_start_of_another_task_or_none_is_refused_in_one_line(tmp_path, capsys, wrong):
     path = tmp_path / "start.json"
     path.write_text(json.dumps(wrong))
-    said = f"--start = {path}: must be what study.start wrote for digits_1"
-    assert refusal(capsys, path, tmp_path / "bp.json", "bp") == f"study.tuning: {said}\n"
+    said = f"--start = {path}: must be what study.experiments.start wrote for digits_1"
+    assert (
+        refusal(capsys, path, tmp_path / "bp.json", "bp") == f"study.experiments.tuning: {said}\n"
+    )

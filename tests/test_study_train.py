@@ -11,10 +11,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from csbp_core import chaotic_loss
-from study.arms import ARMS, Arm
-from study.networks import LayerOutput, Net, convolutional, dense, per_network
-from study.tasks import TASKS, new_net
-from study.train import Training, sample_order
+from study.tasks.networks import LayerOutput, Net, convolutional, dense, per_network
+from study.tasks.tasks import TASKS, new_net
+from study.training.arms import ARMS, Arm
+from study.training.train import Training, sample_order
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from study import tuning
-from study.arms import Candidate
+from study.experiments import tuning
+from study.experiments.tuning import Conditions, best_of, choose, main, validation_curves
 from study.protocol import PROTOCOL, digest
-from study.tasks import TASKS
-from study.train import Training
-from study.tuning import Conditions, best_of, choose, main, validation_curves
+from study.tasks.tasks import TASKS
+from study.training.arms import Candidate
+from study.training.train import Training
 
 TASK = TASKS["digits_1"]
 BP = Conditions("bp")
@@ -198,8 +198,8 @@ def test_a_rate_that_was_tuned_for_another_task_is_refused_in_one_line(tmp_path,
     bp.write_text(json.dumps({"task": "xor", "arm": "bp", "lr": 0.1}))
     with pytest.raises(SystemExit):
         main(["digits_1", "csbp", "--bp", str(bp), "--out", str(tmp_path / "out.json")])
-    must = f"--bp = {bp}: must be what study.tuning wrote for digits_1 bp"
-    assert capsys.readouterr().err == f"study.tuning: {must}\n"
+    must = f"--bp = {bp}: must be what study.experiments.tuning wrote for digits_1 bp"
+    assert capsys.readouterr().err == f"study.experiments.tuning: {must}\n"
 
 
 def test_what_is_tuned_starts_with_the_grids_of_the_protocol():

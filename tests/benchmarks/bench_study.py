@@ -12,8 +12,8 @@ import torch
 from torch.nn import functional as F
 
 from csbp_core import chaotic_loss
-from study.tasks import TASKS, new_net
-from study.train import MOMENTUM, Training
+from study.tasks.tasks import TASKS, new_net
+from study.training.train import MOMENTUM, Training
 
 WAYS = ("separate", "vectorised")
 NETWORKS = 32

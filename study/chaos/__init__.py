@@ -1,0 +1,5 @@
+"""Is it chaos? Largest exponents of a layer by itself, and of whole trainings.
+
+`of_a_layer` is for experiment 1 of the protocol, `of_training` says how chaotic training is anyway,
+and where that comes from.
+"""

@@ -1,0 +1,207 @@
+"""The figures of the study: every mark where the numbers are, and no word cut off."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from made_study import made_cells
+
+from csbp_notebooks.figures import setup
+from study.experiments.experiment_1 import RATIOS
+from study.findings import figures
+from study.findings.all_contrasts import findings
+from study.findings.answers import answers, groups, verdicts_of
+from study.findings.rows import EVERY_MARGIN
+from study.protocol import SEEDS
+
+WEIGHTS = {"BP": np.array([0.5, 0.4, 0.4]), "CSBP": np.array([0.5, -3.0, 0.3])}
+
+
+def answers_figure(found):
+    return figures.answers_figure(found, WEIGHTS)
+
+
+DRAWN = {
+    "answers": answers_figure,
+    "overshoot": figures.overshoot_figure,
+    "dead neurons": figures.dead_neurons_figure,
+    "membrane": figures.membrane_figure,
+    "recipe": figures.recipe_figure,
+    "robustness": figures.robustness_figure,
+}
+PRIMARY_SIZE = 9  # of a mark, in points
+
+
+@pytest.fixture(autouse=True)
+def style(tmp_path):
+    """That of the notebooks; the figures are closed after the test."""
+    with plt.rc_context():
+        setup(tmp_path)
+        yield
+    plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def cells():
+    return made_cells()
+
+
+@pytest.fixture(scope="module")
+def found(cells):
+    return findings(cells, {})
+
+
+@pytest.fixture(scope="module")
+def nothing():
+    return findings({}, {})
+
+
+def words_of(fig):
+    return " ".join(text.get_text().replace("\n", " ") for text in fig.findobj(plt.Text))
+
+
+def marks_of(ax, **properties):
+    """The marks of the contrasts in a panel that look like this, as (x, y)."""
+    marks = []
+    for container in ax.containers:
+        line = container.lines[0]
+        if all(getattr(line, f"get_{name}")() == value for name, value in properties.items()):
+            marks.append((line.get_xdata()[0], line.get_ydata()[0]))
+    return marks
+
+
+def primary(found, experiment):
+    """The estimates of the primary contrasts, in the order of their tasks."""
+    return [row.found.estimate for row in found.primary if row.label.experiment == experiment]
+
+
+@pytest.mark.parametrize("name", DRAWN)
+@pytest.mark.parametrize("kind", ["found", "nothing"])
+def test_nothing_is_cut_off(name, kind, request):
+    fig = DRAWN[name](request.getfixturevalue(kind))
+    fig.draw_without_rendering()  # makes room for all
+    drawn = fig.get_tightbbox()  # inches
+    rounding = 0.01
+    assert min(drawn.x0, drawn.y0) > -rounding
+    assert drawn.x1 < fig.get_figwidth() + rounding
+    assert drawn.y1 < fig.get_figheight() + rounding
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_every_word_has_at_least_ten_points(name, found):
+    for text in DRAWN[name](found).findobj(plt.Text):
+        assert text.get_fontsize() >= 10 or not text.get_text()
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_what_is_missing_is_called_unfinished(name, nothing):
+    assert "unfinished" in words_of(DRAWN[name](nothing))
+
+
+@pytest.mark.parametrize(
+    ("name", "question"), [("overshoot", 2), ("membrane", 3), ("recipe", 4), ("robustness", 5)]
+)
+def test_the_title_is_the_answer_to_the_question(name, question, found):
+    title = DRAWN[name](found).get_suptitle().replace("\n", " ")
+    assert title == answers(found)[question].claim
+
+
+def test_the_title_on_dead_neurons_has_the_verdicts_of_experiment_2(found):
+    title = figures.dead_neurons_figure(found).get_suptitle().replace("\n", " ")
+    assert title.endswith(groups(verdicts_of(found, "2")))
+
+
+def test_the_answers_are_drawn_in_margins_or_written_at_the_edge(found):
+    _, gain, overshoot = answers_figure(found).axes
+    rows = {"gain": [], "overshoot": []}
+    for row in found.primary:
+        panel = {"1": "overshoot", "2": "gain", "4": "gain"}.get(row.label.experiment)
+        if panel:
+            rows[panel].append(row)
+    for ax, primary_rows in ((gain, rows["gain"]), (overshoot, rows["overshoot"])):
+        drawn, written = [], []
+        for place, row in enumerate(primary_rows):
+            margin = EVERY_MARGIN[row.label.task]
+            ends = np.array([row.found.low, row.found.high]) / margin
+            if np.abs(ends).max() > figures.FARTHEST:
+                written.append(f"{row.found.estimate / margin:+.0f}")
+            else:
+                drawn.append((row.found.estimate / margin, place))
+        assert marks_of(ax) == pytest.approx(np.array(drawn)) if drawn else not marks_of(ax)
+        assert [text.get_text() for text in ax.texts if text.get_text()] == written
+
+
+def test_the_answers_show_both_weights_at_every_epoch(found):
+    neuron = answers_figure(found).axes[0]
+    drawn = [line.get_ydata() for line in neuron.lines]
+    np.testing.assert_array_equal(drawn, [WEIGHTS["CSBP"], WEIGHTS["BP"]])
+
+
+def test_the_primary_contrast_on_overshoot_is_marked_at_twice_critical_z(found):
+    upper = figures.overshoot_figure(found).axes[:3]
+    estimates = []
+    for ax in upper:
+        ((place, estimate),) = marks_of(ax, markersize=PRIMARY_SIZE)
+        assert RATIOS[round(place)] == 2
+        estimates.append(estimate)
+    assert estimates == primary(found, "1")
+
+
+def test_overshoot_is_shown_at_every_ratio_and_both_rest_points(found):
+    for ax in figures.overshoot_figure(found).axes[:3]:
+        assert len(marks_of(ax)) == 2 * 6
+        assert len(marks_of(ax, markerfacecolor="w")) == 6
+
+
+def test_the_accuracies_of_the_rules_are_those_of_their_networks(found):
+    """At twice z_c, fifth of six; what the rules came to there was read from the cells apart."""
+    fig = figures.overshoot_figure(found)
+    accuracy = {(rule.task, rule.rule): rule.accuracy for rule in found.rules}
+    for ax, task in zip(fig.axes[3:6], ("digits_1", "randman_1", "xor"), strict=True):
+        lines = [line for line in ax.lines if len(line.get_xdata()) == 6]
+        drawn = [line.get_ydata()[4] for line in lines]
+        assert drawn == pytest.approx([accuracy[task, rule] for rule in figures.RULE_STYLES])
+
+
+def test_primary_contrasts_are_drawn_in_margins_of_their_tasks(found):
+    margins = [EVERY_MARGIN[task] for task in SEEDS]
+    drawn = {"2": figures.dead_neurons_figure, "3": figures.membrane_figure}
+    for experiment, draw in drawn.items():
+        marks = marks_of(draw(found).axes[0], markersize=PRIMARY_SIZE)
+        values = [estimate for estimate, place in marks]
+        assert values == pytest.approx(np.array(primary(found, experiment)) / margins)
+        places = [round(place) for estimate, place in marks]
+        assert places == list(range(6))
+
+
+def test_dead_neurons_are_the_mean_over_networks(cells, found):
+    right = figures.dead_neurons_figure(found).axes[1]
+    drawn = {line.get_xdata()[0] for line in right.lines if len(line.get_xdata()) == 1}
+    for arm in ("bp", "csbp"):
+        dead = 100 * np.mean(cells[f"experiment_2/xor/now_cosine/{arm}"]["dead"])
+        assert np.isclose(list(drawn), dead).any()
+
+
+def test_what_cannot_be_integrated_is_marked_so_and_nothing_else(found):
+    left, *panels = figures.membrane_figure(found).axes
+    crosses = [len(marks_of(ax, marker="X")) for ax in panels]
+    assert crosses == [0, 3, 0, 0, 0, 0]  # of digits_3, at all three strengths
+    ((_, place),) = marks_of(left, marker="X")
+    assert place == 1
+
+
+def test_the_recipe_has_one_primary_contrast(found):
+    ((estimate, place),) = marks_of(figures.recipe_figure(found).axes[0], markersize=PRIMARY_SIZE)
+    assert [estimate] == primary(found, "4")
+    assert place == 0
+
+
+def test_robustness_shows_every_kind_and_level_from_both_starts(found):
+    panels = figures.robustness_figure(found).axes[:7]
+    numbers = [len(marks_of(ax)) for ax in panels]
+    assert numbers == [2 * 6, 2 * 6, 2 * 6, 2 * 9, 2 * 9, 2 * 6, 6]  # images have one start
+
+
+def test_the_alternative_text_begins_with_the_claim(found):
+    fig = figures.recipe_figure(found)
+    said = figures.alt(fig, "six contrasts")
+    assert said == f"{answers(found)[4].claim}. Figure: six contrasts."
