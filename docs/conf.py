@@ -1,13 +1,15 @@
 """How Sphinx builds the web site; `docs.build` calls it."""
 
+import ast
 import os
 from typing import Any
 
+from docutils import nodes
 from sphinx.application import Sphinx
 
 import csbp_core
 from csbp_notebooks.files import ROOT
-from docs.facts import facts, install, where_to_run
+from docs.facts import address, facts, where_to_run
 
 project = "Chaotic spiking back-propagation, checked"
 author = "The CSBP notebooks contributors"
@@ -38,14 +40,15 @@ myst_heading_anchors = 3
 repository = os.environ.get("GITHUB_REPOSITORY")  # set in its workflows
 myst_substitutions = {
     **facts(ROOT / "images"),
-    "install": install(repository),
+    "address": address(repository),
     "where_to_run": where_to_run(repository),
 }
 html_math_renderer = "mathml"
 
 # In docstrings `name` is code, and a link where there is such a name.
 default_role = "py:obj"
-napoleon_use_ivar = True
+# Attributes as a list: each by a directive of its own would describe properties twice.
+napoleon_custom_sections = [("Attributes", "params_style")]
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
@@ -72,6 +75,22 @@ def keep_stars(
     lines[:] = [line.replace('"**', r'"\**') for line in lines]
 
 
+def leave_formulas_plain(app: Sphinx, page: nodes.document) -> None:
+    """Give no colours to blocks that neither are Python nor say what they are, as formulas."""
+    for block in page.findall(nodes.literal_block):
+        if "language" not in block and not is_python(block.astext()):
+            block["language"] = "text"
+
+
+def is_python(text: str) -> bool:
+    """Whether Python can read a text as a program."""
+    try:
+        ast.parse(text)
+    except SyntaxError:
+        return False
+    return True
+
+
 def say_levels(app: Sphinx, page: str, template: str, context: dict[str, Any], tree: Any) -> None:
     """Tell screen readers the level of the headings in the sidebar, which Sphinx leaves out."""
     navigation = context["furo_navigation_tree"]
@@ -83,3 +102,4 @@ def setup(app: Sphinx) -> None:
     """What Sphinx calls."""
     app.connect("html-page-context", say_levels, priority=900)  # once the theme has made them
     app.connect("autodoc-process-docstring", keep_stars)
+    app.connect("doctree-read", leave_formulas_plain)

@@ -85,36 +85,54 @@ def claim_in(paragraphs: Iterable[str], notebook: str) -> str:
 INTRODUCTION = """\
 # Gallery
 
-Every figure of the collection: what is claimed, and what was measured. Below each are the other
-pictures of its notebook, the notebook itself, the picture as SVG, and as JSON its numbers with what
-they were made with.
+Every figure of the collection: what is claimed, and what was measured. With each are the notebook
+that makes it, the picture as SVG, its numbers as JSON with what they were made with, and the other
+pictures of that notebook. A picture leads to its SVG, which can be enlarged.
 """
 
-ENTRY = """
-## {title}
-
-{headline}
-
-{picture}
-
-{thumbs}
-
-**Claim.** {claim}
-
-**Measured.** {measured}
-
-{links}
-"""
-
-THUMBS = """\
-::::{{grid}} 2 3 4 4
+OVERVIEW = """
+::::{{grid}} 2 3 3 3
 :gutter: 2
+:class-container: overview
 
-{thumbs}
+{cards}
 ::::
 """
 
-THUMB = """\
+CARD = """\
+:::{{grid-item-card}}
+:link: {place}
+:link-type: ref
+:img-top: images/{name}.png
+:img-alt: {alt}
+{title}
+:::
+"""
+
+ENTRY = """
+({place})=
+## {title}
+
+**Claim.** {claim}
+
+{picture}
+
+**Measured.** {measured}.
+
+{links}
+
+{others}
+"""
+
+OTHERS = """\
+::::{{grid}} 1 1 2 2
+:gutter: 2
+
+{others}
+::::
+"""
+
+OTHER = """\
 :::{{grid-item}}
 {picture}
 :::
@@ -128,36 +146,60 @@ PICTURE = """\
 """
 
 
-def gallery_page(figures: Iterable[Figure]) -> str:
-    """The page, Markdown: an entry per figure."""
-    return INTRODUCTION + "".join(entry(figure) for figure in figures)
+def gallery_page(figures: Sequence[Figure]) -> str:
+    """The page, Markdown: all figures at a glance, and an entry for each."""
+    entries = [entry(figure) for figure in figures]
+    return INTRODUCTION + overview(figures) + "".join(entries)
+
+
+def overview(figures: Iterable[Figure]) -> str:
+    """Every figure, small, with its title, as a link to its entry."""
+    cards = [
+        CARD.format(
+            place=place_of(figure),
+            name=figure.name,
+            alt=quoted(figure.alt[figure.name]),
+            title=figure.title,
+        )
+        for figure in figures
+    ]
+    return OVERVIEW.format(cards="".join(cards))
+
+
+def place_of(figure: Figure) -> str:
+    """The name of its entry within the page, for links."""
+    return f"figure-{figure.name}"
 
 
 def entry(figure: Figure) -> str:
     """What the page has on a figure."""
     return ENTRY.format(
+        place=place_of(figure),
         title=figure.title,
-        headline=figure.alt[figure.name],
-        picture=picture(figure.name, figure.alt[figure.name]),
-        thumbs=thumbs_of(figure),
         claim=figure.claim,
+        picture=picture(figure.name, figure.alt[figure.name]),
         measured=figure.measured,
         links=links_of(figure),
+        others=others_of(figure),
     )
 
 
-def thumbs_of(figure: Figure) -> str:
-    """The other pictures of its notebook, small; nothing where there are none."""
+def others_of(figure: Figure) -> str:
+    """The other pictures of its notebook, two in a row; nothing where there are none."""
     if not figure.beside:
         return ""
     pictures = [picture(name, figure.alt[name]) for name in figure.beside]
-    return THUMBS.format(thumbs="".join(THUMB.format(picture=shown) for shown in pictures))
+    return OTHERS.format(others="".join(OTHER.format(picture=shown) for shown in pictures))
 
 
 def picture(name: str, alt: str) -> str:
     """A picture, which leads to itself as a drawing that can be enlarged."""
-    quoted = json.dumps(" ".join(alt.split()), ensure_ascii=False)  # YAML reads it as it is
-    return PICTURE.format(name=name, alt=quoted)
+    return PICTURE.format(name=name, alt=quoted(alt))
+
+
+def quoted(text: str) -> str:
+    """A text of any signs, on one line, as YAML reads it whole."""
+    return json.dumps(" ".join(text.split()), ensure_ascii=False)
 
 
 def links_of(figure: Figure) -> str:

@@ -30,8 +30,15 @@ SIGNS = (
     (0x1D6E2, 0x1D71B),  # italic Greek
 )
 
-# A function's name before what it is applied to, without brackets: TeX leaves a thin space there.
-FUNCTION = re.compile(r"(\\(?:log|ln|exp|max|min))(?=\s*(?:[A-Za-z0-9]|\\[dt]?frac))")
+# TeX leaves a thin space on both sides of a function's name: before what it is applied to, without
+# brackets, and after a factor. A command is taken whole: the last letter of \cdot is no factor.
+NAME = r"\\(?:log|ln|exp|max|min)(?![A-Za-z])"
+BEFORE_ARGUMENT = re.compile(rf"({NAME})(?=\s*(?:[A-Za-z0-9]|\\[dt]?frac))")
+AFTER_FACTOR = re.compile(rf"(\\[A-Za-z]+|(?P<factor>[A-Za-z0-9)}}]))(?=\s*{NAME})")
+
+# The star of a keyboard is raised already, so as an exponent it stands too high: TeX has another.
+KEYBOARD_STAR = "<mo>&#x0002A;</mo>"
+STAR = "<mo>&#x02217;</mo>"
 
 
 def write_font(path: Path) -> None:
@@ -49,7 +56,16 @@ def write_font(path: Path) -> None:
 
 def mathml(formula: str, display: str) -> str:
     """A formula of LaTeX as MathML, "inline" or "block"."""
-    return convert(FUNCTION.sub(r"\1\\,", formula), display=display)
+    spaced = BEFORE_ARGUMENT.sub(r"\1\\,", formula)
+    spaced = AFTER_FACTOR.sub(_with_space, spaced)
+    return convert(spaced, display=display).replace(KEYBOARD_STAR, STAR)
+
+
+def _with_space(found: re.Match[str]) -> str:
+    """What stands before a function's name, and a thin space if that is a factor."""
+    if found["factor"] is None:
+        return found.group()
+    return rf"{found['factor']}\,"
 
 
 def visit_inline(writer: HTML5Translator, node: nodes.math) -> None:

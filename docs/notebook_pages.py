@@ -50,18 +50,35 @@ def alt_texts(notebook: nbformat.NotebookNode) -> dict[str, str]:
     return texts
 
 
+def drawings(images: Path) -> dict[str, str]:
+    """The file with the drawing of a picture, by the SHA-256 of the picture's bytes.
+
+    Args:
+        images: a folder with figures, each as PNG and as SVG.
+    """
+    names = {}
+    for picture in images.glob("*.png"):
+        names[hashlib.sha256(picture.read_bytes()).hexdigest()] = f"{picture.stem}.svg"
+    return names
+
+
 def describe_pictures(app: Sphinx, page: nodes.document) -> None:
-    """Give each picture of a notebook its text, and a link to itself in full size."""
+    """Give each picture of a notebook its text, and a link to its drawing, which can be enlarged.
+
+    What is no recorded figure has no drawing, and leads to itself in full size.
+    """
     source = Path(page["source"])
     if source.suffix != ".ipynb":
         return
     texts = alt_texts(nbformat.read(source, as_version=nbformat.NO_CONVERT))
+    drawn = drawings(Path(app.srcdir) / "images")
     up = "../" * app.env.docname.count("/")
     for picture in list(page.findall(nodes.image)):
         name = PurePosixPath(picture["uri"])
         if name.stem in texts:
             picture["alt"] = texts[name.stem]
-            link = nodes.reference(refuri=f"{up}_images/{name.name}")
+            larger = f"images/{drawn[name.stem]}" if name.stem in drawn else f"_images/{name.name}"
+            link = nodes.reference(refuri=f"{up}{larger}", reftitle="opens larger")
             picture.replace_self(link)
             link += picture
 

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from base64 import b64decode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -31,12 +32,12 @@ from csbp_notebooks.files import NOTEBOOKS, ROOT
 from csbp_notebooks.verdicts import verdicts
 from docs.build import build
 from docs.explorer import explorer_fragment
-from docs.facts import install
+from docs.facts import address
 from docs.gallery import claim_in, gallery_page, read_figures, title_in
 from docs.long_description import with_absolute_links
 from docs.mathml import mathml
-from study.answers import groups, verdicts_of
-from study.findings import read_findings
+from study.findings.answers import groups, verdicts_of
+from study.findings.contrasts_json import read_findings
 
 IMAGES = ROOT / "images"
 PHONE = 390  # CSS pixels, the width of a phone
@@ -95,6 +96,23 @@ def test_the_gallery_has_every_figure_with_its_files(site, pages):
         assert f"images/{path.name}" in links
         assert f"images/{path.stem}.svg" in links
         assert f"_images/{path.stem}.png" in gallery.values("src")
+
+
+def test_the_gallery_begins_with_every_figure_as_a_link_to_its_entry(site, pages):
+    gallery = pages[site / "gallery.html"]
+    cards = gallery.html.query(".overview .sd-card")
+    titles = [card.query(".sd-card-text")[0].to_text() for card in cards]
+    figures = read_figures(IMAGES, NOTEBOOKS)
+    assert titles == [
+        figure.title.replace("'", "\u2019") for figure in figures
+    ]  # as Sphinx sets it
+    for card, title in zip(cards, titles, strict=True):
+        (entry,) = gallery.html.query(card.query("a")[0].attrs["href"])
+        (shown,) = card.query("img")
+        (head, *_) = entry.query("h2")
+        (first, *_) = entry.query("img")
+        assert head.to_text().startswith(title)
+        assert first.attrs["src"] == shown.attrs["src"]
 
 
 def test_another_number_in_a_file_is_another_number_in_the_gallery(tmp_path):
@@ -163,12 +181,48 @@ def test_every_picture_has_a_text_in_its_place(pages):
         assert [text for text in texts if not text or names_a_file(text)] == [], path
 
 
+def is_picture(output):
+    return "image/png" in output.get("data", {})
+
+
 def test_pictures_of_a_notebook_have_the_texts_stored_beside_them(site, pages):
     stored = nbformat.read(NOTEBOOKS / "04_bifurcation.ipynb", as_version=4)
     outputs = [output for cell in stored.cells for output in cell.get("outputs", [])]
-    pictures = [output for output in outputs if "image/png" in output.get("data", {})]
+    pictures = [output for output in outputs if is_picture(output)]
     texts = [picture.metadata["image/png"]["alt"] for picture in pictures]
     assert pages[site / "notebooks" / "04_bifurcation.html"].values("alt") == texts
+
+
+def test_pictures_of_a_notebook_lead_to_their_drawings(site, pages):
+    stored = nbformat.read(NOTEBOOKS / "04_bifurcation.ipynb", as_version=4)
+    outputs = [output for cell in stored.cells for output in cell.get("outputs", [])]
+    pictures = [b64decode(output.data["image/png"]) for output in outputs if is_picture(output)]
+    names = {path.read_bytes(): path.stem for path in IMAGES.glob("*.png")}
+    expected = [f"../images/{names[picture]}.svg" for picture in pictures]
+    links = pages[site / "notebooks" / "04_bifurcation.html"].html.query("a")
+    assert [link.attrs["href"] for link in links if link.query("img")] == expected
+
+
+def test_numbers_of_a_table_stand_on_the_right_below_their_head(site, pages):
+    (table, *_) = pages[site / "BENCHMARKS.html"].html.query("table")
+    rows = [row.query("th, td") for row in table.query("tr")]
+    sides = [[cell.attrs.get("class", "") for cell in row[1:]] for row in rows]
+    assert all("text-right" in side for row in sides for side in row)
+    assert not any("text-right" in row[0].attrs.get("class", "") for row in rows)
+
+
+def test_the_reference_lists_attributes_and_colours_programs_alone(site, pages):
+    reference = pages[site / "api" / "chaotic_loss.html"].html
+    heads = [without_spaces(head.to_text()) for head in reference.query("dt")]
+    assert "Attributes:" in heads
+    assert "Variables:" not in heads
+    coloured = {
+        block.to_text().split()[0]: bool(block.query("span[class]"))
+        for block in reference.query("pre")
+    }
+    assert coloured["chaos"]  # chaos = ChaoticLoss(...)
+    assert not coloured["L"]  # L = -z (I0 log s + ...
+    assert coloured[">>>"]
 
 
 def test_no_markdown_is_left_in_a_page(pages):
@@ -220,11 +274,11 @@ def test_lines_of_the_how_to_page_are_those_of_the_readme(site, pages, start):
 
 @pytest.mark.parametrize(
     ("repository", "said"),
-    [(None, "in a clone of the project"), ("lab/csbp", "`git clone https://github.com/lab/csbp`")],
+    [(None, "In a clone of the project:"), ("lab/csbp", "`git clone https://github.com/lab/csbp`")],
 )
 def test_a_clone_is_asked_for_only_where_the_address_is_known(repository, said):
-    assert said in install(repository)
-    assert ("git clone" in install(repository)) == (repository is not None)
+    assert said in address(repository)
+    assert ("git clone" in address(repository)) == (repository is not None)
 
 
 def targets(page):
@@ -262,9 +316,29 @@ def test_a_formula_becomes_mathml():
     assert formula.find(f".//{space}mfrac") is not None
 
 
-@pytest.mark.parametrize(("formula", "spaces"), [(r"\log s", 1), (r"\log(s)", 0), (r"\max x", 1)])
-def test_a_function_stands_off_from_a_letter_alone(formula, spaces):
+@pytest.mark.parametrize(
+    ("formula", "spaces"),
+    [
+        (r"\log s", 1),
+        (r"\log(s)", 0),
+        (r"\max x", 1),
+        (r"z \ln 2", 2),
+        (r"(1 - a) \log(1 - s)", 1),
+        (r"\frac12 \log\frac{a}{b}", 2),
+        (r"a \cdot \log(s)", 0),
+        (r"x = \log(s)", 0),
+        (r"\lambda_{\max}", 0),
+        (r"\bigl(\log(s)\bigr)", 0),
+    ],
+)
+def test_a_function_stands_off_from_its_factor_and_from_a_bare_argument(formula, spaces):
+    """Where TeX leaves a thin space."""
     assert mathml(formula, "inline").count("<mspace") == spaces
+
+
+def test_a_star_is_that_of_mathematics_which_is_not_raised_by_itself():
+    assert "&#x02217;" in mathml("w^*", "inline")
+    assert "&#x0002A;" not in mathml("w^* h^{*}", "inline")
 
 
 # The page of the package
@@ -408,6 +482,11 @@ def open_explorer(browser, site, fragment=""):
     redrawn(browser, [])
 
 
+def place(browser, element):
+    """Where an element stands in the window: its left, right, top and bottom."""
+    return browser.execute_script("return arguments[0].getBoundingClientRect().toJSON()", element)
+
+
 def is_shown(browser, selector):
     return browser.find_element(By.CSS_SELECTOR, f".csbp-explorer {selector}").is_displayed()
 
@@ -456,6 +535,47 @@ def test_z_c_is_said_only_where_it_holds(browser, site, I0, holds):
     assert is_shown(browser, ".no-critical") != holds
     state = browser.find_element(By.CSS_SELECTOR, ".csbp-explorer .state").text
     assert ("critical" in state) == holds
+
+
+@needs_browser
+def test_on_a_phone_the_curve_stays_in_sight_below_the_bar_while_a_slider_is_moved(browser, site):
+    open_explorer(browser, site)
+    show_as(browser, PHONE)
+    last = browser.find_element(By.NAME, "rate_steps")
+    by = place(browser, last)["top"] - 400
+    browser.execute_script("scrollBy({top: arguments[0], behavior: 'instant'})", by)
+    bar = browser.find_element(By.CSS_SELECTOR, ".mobile-header")
+    curve = browser.find_element(By.CSS_SELECTOR, ".csbp-explorer .trajectory")
+    assert place(browser, curve)["top"] == pytest.approx(place(browser, bar)["bottom"], abs=1)
+    assert place(browser, curve)["bottom"] < place(browser, last)["top"]
+
+
+# The theme changes while the explorer is hidden, until just after it would have been drawn.
+HIDDEN_FOR_A_MOMENT = """
+const explorer = document.querySelector(".csbp-explorer");
+explorer.style.display = "none";
+document.body.dataset.theme = "dark";
+Promise.resolve().then(() => requestAnimationFrame(() => { explorer.style.display = ""; }));
+"""
+
+
+@needs_browser
+def test_the_explorer_follows_a_theme_that_changes_while_it_is_hidden(browser, site):
+    open_explorer(browser, site)
+    explorer = browser.find_element(By.CSS_SELECTOR, ".csbp-explorer")
+    assert explorer.get_attribute("data-dark") is None
+    pictures = drawn(browser)
+    browser.execute_script(HIDDEN_FOR_A_MOMENT)
+    redrawn(browser, pictures)
+    assert explorer.get_attribute("data-dark") is not None
+
+
+@needs_browser
+def test_on_a_wide_page_all_curves_stand_beside_the_sliders(browser, site):
+    open_explorer(browser, site)
+    sliders = place(browser, browser.find_element(By.CSS_SELECTOR, ".csbp-explorer .controls"))
+    for canvas in browser.find_elements(By.TAG_NAME, "canvas"):
+        assert place(browser, canvas)["left"] > sliders["right"]
 
 
 SLIDERS = ("z0", "beta", "I0", "lr", "w0", "time_steps", "rate_steps", "epoch")

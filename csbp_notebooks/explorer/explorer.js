@@ -50,7 +50,8 @@ export const PUBLISHED = {
 export const PRESETS = [
   {
     name: "published", parameters: PUBLISHED, epoch: 1200,
-    says: "The published run: a first burst, branches that merge, a second burst, rest.",
+    says: "The published parameters: a first burst, branches that merge, a second burst whose end "
+      + "is left to rounding, rest.",
   },
   {
     name: "no second burst", parameters: { ...PUBLISHED, bp: false }, epoch: 1500,
@@ -324,6 +325,7 @@ function checked(name, text) {
 // Drawing
 
 const FONT_SIZE = "12px";
+const SUBSCRIPT_SIZE = "9px";
 const MARGIN = { left: 46, right: 18, top: 22, bottom: 38 };
 
 /** A plane in which numbers become pixels; `log` is of the horizontal axis. */
@@ -412,16 +414,16 @@ class Plane {
   /** z_c, on a ground of its own. */
   criticalSymbol(colors, x, y) {
     const { context } = this;
-    const size = { width: 17, height: 17 };
+    const size = { width: 15, height: 16 };
     context.fillStyle = colors.ground;
-    context.fillRect(x - 1, y - 11, size.width, size.height);
+    context.fillRect(x - 1, y - 10, size.width, size.height);
     context.fillStyle = colors.text;
     context.textAlign = "left";
     context.font = `italic ${colors.font}`;
     context.fillText("z", x, y);
     const width = context.measureText("z").width;
-    context.font = colors.font;
-    context.fillText("c", x + width, y + 3);
+    context.font = colors.subscript;
+    context.fillText("c", x + width + 0.5, y + 3);
   }
 }
 
@@ -478,12 +480,20 @@ function drawGround(plane, colors, parameters) {
 }
 
 function drawCriticalLine(plane, colors, x) {
-  if (plane.shareOf(x) < 0 || plane.shareOf(x) > 1) return;
-  plane.vertical(colors.critical, x, { width: 1.5, dash: DASHES });
+  if (isWithin(plane, x)) plane.vertical(colors.critical, x, { width: 1.5, dash: DASHES });
+}
+
+/** The name of that line, drawn last: the line of the chosen epoch must not run through it. */
+function drawCriticalSymbol(plane, colors, x) {
+  if (!isWithin(plane, x)) return;
   const roomForSymbol = 18;
   const right = plane.px(x) + 4;
   const place = right + roomForSymbol < plane.right ? right : plane.px(x) - roomForSymbol - 2;
   plane.criticalSymbol(colors, place, plane.top + 14);
+}
+
+function isWithin(plane, x) {
+  return plane.shareOf(x) >= 0 && plane.shareOf(x) <= 1;
 }
 
 /** A canvas as sharp as the screen; gives its context in CSS pixels, cleared. */
@@ -508,10 +518,12 @@ function drawTrajectory(canvas, view) {
     }
   });
   const critical = epochOf(criticalZ(parameters), parameters);
-  if (critical > 0 && criticalHolds(parameters)) drawCriticalLine(plane, colors, critical);
+  const isReached = critical > 0 && criticalHolds(parameters);
+  if (isReached) drawCriticalLine(plane, colors, critical);
   const xTicks = ticks(0, EPOCHS, plane.width / 90);
   drawAxes(plane, colors, { xLabel: "epoch (updates)", yLabel: "weight w (no unit)", xTicks });
   plane.vertical(colors.text, view.epoch, { width: 1.25 });
+  if (isReached) drawCriticalSymbol(plane, colors, critical);
   plane.dot(colors.csbp, view.epoch, run.w[view.epoch], colors.ground);
 }
 
@@ -525,7 +537,7 @@ function epochOf(z, { z0, beta }) {
 }
 
 const Z_RANGE = [12, 1]; // falling, as in a run
-const Z_TICKS = [12, 10, 8, 7, 6, 5, 4, 3, 2, 1];
+const Z_TICKS = [10, 8, 6, 5, 4, 3, 2, 1]; // with room for their labels in a narrow panel
 
 /** The orbit diagram: the weights that last, over z, and where the run is. */
 function drawOrbits(canvas, view) {
@@ -533,11 +545,14 @@ function drawOrbits(canvas, view) {
   const plane = planeOfOrbits(canvas, range);
   drawGround(plane, colors, parameters);
   plane.context.drawImage(view.picture, plane.left, plane.top, plane.width, plane.height);
-  if (criticalHolds(parameters)) drawCriticalLine(plane, colors, criticalZ(parameters));
+  const critical = criticalZ(parameters);
+  const holds = criticalHolds(parameters);
+  if (holds) drawCriticalLine(plane, colors, critical);
   const xLabel = "strength z (no unit), falling as in a run";
   drawAxes(plane, colors, { xLabel, yLabel: "weight w (no unit)", xTicks: Z_TICKS });
   const z = Math.max(run.z[view.epoch], Z_RANGE[1]); // what lies further waits at the border
   plane.vertical(colors.text, z, { width: 1.25 });
+  if (holds) drawCriticalSymbol(plane, colors, critical);
   plane.dot(colors.csbp, z, run.w[view.epoch], colors.ground);
 }
 
@@ -599,7 +614,7 @@ function drawReturnMap(canvas, view) {
     drawCurve(plane, colors, (w) => step(w, z, parameters));
     drawStaircase(plane, colors, run.w[epoch], (w) => step(w, z, parameters));
   });
-  const xTicks = ticks(...range, plane.width / 60);
+  const xTicks = ticks(...range, plane.width / 45);
   const labels = { xLabel: "w at one epoch", yLabel: "w at the next epoch" };
   drawAxes(plane, colors, { ...labels, xTicks });
 }
@@ -641,7 +656,7 @@ function drawStaircase(plane, colors, start, f) {
 // The page
 
 const MARKUP = `
-  <p class="intro">One spiking neuron is to fall silent. Back-propagation (BP) lowers its weight
+  <p class="intro">The neuron of the published figures is to fall silent. Back-propagation (BP) lowers its weight
     <i>w</i> while it fires; a chaotic loss of strength <i>z</i> pulls <i>w</i> to <i>w</i>*, so
     hard at first that every step overshoots. After each epoch <i>z</i> shrinks by the factor β:
     search becomes descent. Pick a case, drag a slider, or click into a panel to choose an
@@ -655,6 +670,15 @@ const MARKUP = `
         <figcaption><b>What training does.</b> Each dot is the weight before an update.</figcaption>
         <canvas data-panel="trajectory" role="img"></canvas>
       </figure>
+      <ul class="legend">
+        <li><span class="dot"></span> this run</li>
+        <li><span class="cursor-line"></span> the chosen epoch</li>
+        <li class="of-bp"><span class="window"></span> weights at which BP acts</li>
+        <li><span class="rest"></span> <i>w</i>*, rest of the chaotic loss</li>
+        <li class="of-critical"><span class="critical"></span> <i>z</i><sub>c</sub>, right of it
+          <i>w</i>* is stable</li>
+        <li class="no-critical"><i>w</i>* lies where BP acts: <i>z</i><sub>c</sub> does not hold</li>
+      </ul>
       <div class="controls" role="group" aria-label="Parameters"></div>
     </div>
     <div class="cursor">
@@ -664,20 +688,10 @@ const MARKUP = `
       <output></output>
     </div>
     <p class="state"></p>
-    <ul class="legend">
-      <li><span class="dot"></span> this run</li>
-      <li><span class="ink"></span> what lasts at fixed <i>z</i>; the map</li>
-      <li><span class="cursor-line"></span> the chosen epoch</li>
-      <li class="of-bp"><span class="window"></span> weights at which BP acts</li>
-      <li><span class="rest"></span> <i>w</i>*, rest of the chaotic loss</li>
-      <li class="of-critical"><span class="critical"></span> <i>z</i><sub>c</sub>, right of it <i>w</i>* is
-        stable</li>
-      <li class="no-critical"><i>w</i>* lies where BP acts: <i>z</i><sub>c</sub> does not hold</li>
-    </ul>
     <figure class="orbits">
-      <figcaption><b>Where it could stay.</b> For each <i>z</i>, held fixed: the weights that runs
-        from ${STARTS} starts visit after ${LEFT_OUT} epochs. <i>z</i><sub>0</sub> and β change
-        nothing here but where the run is.</figcaption>
+      <figcaption><b>Where it could stay.</b> A point for each weight that runs from ${STARTS} starts
+        still visit after ${LEFT_OUT} epochs at fixed <i>z</i>. <i>z</i><sub>0</sub> and β only say
+        where in it the run is.</figcaption>
       <canvas data-panel="orbits" role="img"></canvas>
     </figure>
     <figure class="map">
@@ -690,8 +704,9 @@ const MARKUP = `
     <button type="button" class="copy">Copy the command</button>
     <code></code>
     <p class="copied" role="status"></p>
-    <p>It does this run in PyTorch, in float32. Single dots of a burst differ: chaos multiplies
-      every rounding. Borders, branches and rest are the same.
+    <p>It does this run in PyTorch, in float32. Single dots of a burst, and the epoch in which the
+      second one ends, differ: chaos multiplies every rounding (notebook 5). Where bursts begin, the
+      branches and the rest point are the same.
       <span class="without-bp">A threshold of 1000 is never reached: without spikes there is no BP
       gradient, which the notebook has no switch for.</span></p>
   </div>`;
@@ -802,8 +817,8 @@ class Explorer {
 
   /** Draw again when size, theme or screen change. */
   watch() {
-    const sizes = new ResizeObserver(() => this.redrawSoon());
-    sizes.observe(this.find(".layout"));
+    this.sizes = new ResizeObserver(() => this.redrawSoon());
+    this.sizes.observe(this.find(".layout"));
     const themes = new MutationObserver(() => this.redrawSoon());
     const attributeFilter = ["data-theme", "data-jp-theme-light"];
     themes.observe(document.body, { attributes: true, attributeFilter });
@@ -811,7 +826,7 @@ class Explorer {
     this.listen(dark, "change", () => this.redrawSoon());
     // Not by `listen`, whose listeners are gone before this event comes.
     this.leaving.signal.addEventListener("abort", () => {
-      sizes.disconnect();
+      this.sizes.disconnect();
       themes.disconnect();
       clearInterval(this.playing);
       cancelAnimationFrame(this.scheduled);
@@ -881,6 +896,11 @@ class Explorer {
       const view = this.view();
       this.drawPanels(view);
       this.showValues(view);
+    } else {
+      // Hidden, as JupyterLab does for a moment when its theme changes. Observed anew, it counts as
+      // of no size, so that it is drawn once it is seen again.
+      this.sizes.disconnect();
+      this.sizes.observe(this.find(".layout"));
     }
     return performance.now() - start;
   }
@@ -908,12 +928,14 @@ class Explorer {
     return { colors, parameters, epoch, run, range, picture };
   }
 
-  /** What the style sheet says: the colours by name, and the font of the panels. */
+  /** What the style sheet says: the colours by name, and the fonts of the panels. */
   colors() {
     const style = getComputedStyle(this.element);
     const valueOf = (name) => style.getPropertyValue(`--csbp-${name}`).trim();
     const colors = Object.fromEntries(COLOR_NAMES.map((name) => [name, valueOf(name)]));
-    return { ...colors, font: `${FONT_SIZE} ${style.fontFamily}` };
+    const font = `${FONT_SIZE} ${style.fontFamily}`;
+    const subscript = `${SUBSCRIPT_SIZE} ${style.fontFamily}`;
+    return { ...colors, font, subscript };
   }
 
   drawPanels(view) {
