@@ -4,7 +4,7 @@
 
     from csbp_core import ChaoticLoss
 
-    chaos = ChaoticLoss(z=10, beta=0.98).attach(model, ["conv1", "fc1"])
+    chaos = ChaoticLoss(z=10, beta=0.01 ** (1 / steps)).attach(model, ["conv1", "fc1"])
     loss = criterion(model(x), y) + chaos()
 
 `csbp_core.dynamics`, the exact map behind the published Example 1, is imported at its first use:

@@ -8,9 +8,11 @@ from benchmarks.tables import (
     MAKER,
     PAGE,
     README,
+    README_SENTENCES,
     RESULTS,
     Runs,
     collect,
+    commands_table,
     condense,
     condense_csbp,
     condense_gpu_csbp,
@@ -18,8 +20,6 @@ from benchmarks.tables import (
     lif_table,
     loss_table,
     markdown,
-    summary,
-    sweep_sentence,
     tables,
     training_table,
 )
@@ -40,9 +40,9 @@ def test_the_page_shows_what_was_measured(name):
     assert replace_block(PAGE.read_text(), MAKER, name, table) == PAGE.read_text()
 
 
-@pytest.mark.parametrize(("name", "said"), [("summary", summary), ("sweep", sweep_sentence)])
-def test_readme_shows_what_was_measured(name, said):
-    line = said(json.loads(RESULTS.read_text()))
+@pytest.mark.parametrize("name", README_SENTENCES)
+def test_readme_shows_what_was_measured(name):
+    line = README_SENTENCES[name](json.loads(RESULTS.read_text()))
     assert replace_block(README.read_text(), MAKER, name, line) == README.read_text()
 
 
@@ -105,8 +105,18 @@ def test_an_epoch_is_as_many_batches_and_updates_as_it_has():
     result["machine"] = "CPU"
     whole, of_another = training_table(result).splitlines()[2:]
     # 50 (2 + 200 + 20) ms
-    assert whole == "| Fashion-MNIST | 2 ms | 200 ms | 1.0% | 10.0% | 11.1 s | 0.50 GiB |"
-    assert of_another == "| some of another | 2 ms | 200 ms | 1.0% | 10.0% |  | 0.50 GiB |"
+    assert whole == "| Fashion-MNIST | 2 ms | 200 ms | 1.0 % | 10.0 % | 11.1 s | 0.50 GiB |"
+    assert of_another == "| some of another | 2 ms | 200 ms | 1.0 % | 10.0 % |  | 0.50 GiB |"
+
+
+def test_the_commands_have_one_run_each_and_minutes():
+    seconds = {"make venv": 90.0, "make figures": 63.0, "make test": 480.0}
+    entries = [entry("bench_commands.py", time, name=name) for name, time in seconds.items()]
+    result = condense(entries)["commands"]
+    rows = commands_table(result).splitlines()[2:]
+    assert rows == ["| `make venv` | 1.5 |", "| `make figures` | 1.1 |", "| `make test` | 8.0 |"]
+    sentence = " ".join(README_SENTENCES["commands"]({"commands": result}).split())
+    assert "`make figures` 1.1, and `make test` 8.0." in sentence
 
 
 def test_a_layers_share_of_copy_speed_is_of_five_passes_over_its_input():
@@ -122,7 +132,7 @@ def test_a_layers_share_of_copy_speed_is_of_five_passes_over_its_input():
         "| other | 8 ms | 1.00 | 0.00 | 2.00 |",
         "| ours | 0.50 | 1.00 | 0.00 | 2.00 |",
         "| limit: its bytes at copy speed | 0.31 |  |  |  |",
-        "| ours: share of that speed | 62% |  |  |  |",  # 5 passes of 0.5 ms in 4 ms
+        "| ours: share of that speed | 62 % |  |  |  |",  # 5 passes of 0.5 ms in 4 ms
     ]
 
 
@@ -160,7 +170,7 @@ def test_on_a_gpu_the_loss_has_the_same_limit_and_no_small_layers():
     results = condense(entries)
     assert BENCHMARKS["gpu_loss"].table(results["gpu_loss"]).splitlines() == [
         "| GPU | large |",
-        "|---|---|",
+        "|---|---:|",
         "| authors | 10 ms |",
         "| ours | 0.20 |",
         "| limit: its bytes at copy speed | 0.15 |",
@@ -174,11 +184,11 @@ def test_on_a_gpu_a_step_has_the_most_memory_held_beside_what_is_kept():
     info = {way: {"kept, net": kept, "peak, net": peak} for way, (kept, peak) in memory.items()}
     result = condense_gpu_csbp(Runs({"net": seconds}, info))
     assert gpu_csbp_table(result).splitlines()[2:] == [
-        "| net | 1e+03 ms | 50.0% | 200.0% | 0.25 | 2.00 | 0.00 | 2.50 | 1.00 | 2.75 |"
+        "| net | 1e+03 ms | 50.0 % | 200.0 % | 0.25 | 2.00 | 0.00 | 2.50 | 1.00 | 2.75 |"
     ]
 
 
-def test_a_table_is_markdown():
-    assert markdown("CPU", ["a", "b"], {"x": ["1", "2"]}) == (
-        "| CPU | a | b |\n|---|---|---|\n| x | 1 | 2 |\n"
+def test_a_table_is_markdown_with_its_numbers_on_the_right():
+    assert markdown("CPU", ["a", "b"], {"8 x": ["1 ms", "fast"], "9 y": ["", "2"]}) == (
+        "| CPU | a | b |\n|---|---:|---|\n| 8 x | 1 ms | fast |\n| 9 y |  | 2 |\n"
     )

@@ -46,7 +46,7 @@ class ChaoticLoss:
 
     ::
 
-        chaos = ChaoticLoss(z=10, beta=0.98).attach(model, ["conv1", "fc1"])
+        chaos = ChaoticLoss(z=10, beta=0.01 ** (1 / steps)).attach(model, ["conv1", "fc1"])
 
         loss = criterion(model(x), y) + chaos()
         loss.backward()

@@ -9,10 +9,9 @@ from benchmarks.tables import (  # tests/conftest.py puts tests/ on the path
     MAKER,
     PAGE,
     README,
+    README_SENTENCES,
     RESULTS,
     condense,
-    summary,
-    sweep_sentence,
     tables,
 )
 
@@ -40,7 +39,7 @@ def pytest_benchmark_update_json(config, benchmarks, output_json):
         page = replace_block(page, MAKER, name, table)
         config.get_terminal_writer().write("\n" + table)
     readme = README.read_text()
-    for name, sentence in {"summary": summary, "sweep": sweep_sentence}.items():
+    for name, sentence in README_SENTENCES.items():
         readme = replace_block(readme, MAKER, name, sentence(results))
     replace_file(RESULTS, json.dumps(results, indent=1).encode() + b"\n")
     replace_file(PAGE, page.encode())

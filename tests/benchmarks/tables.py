@@ -4,7 +4,8 @@ A benchmark NAME is a file bench_NAME.py. Here are, for each, what is kept of it
 condenses its runs to that, and a function that makes its table; `BENCHMARKS` lists them.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple, TypedDict
@@ -15,6 +16,7 @@ import torch
 from csbp_notebooks.files import ROOT
 from csbp_notebooks.marks import in_lines
 from csbp_notebooks.provenance import cpu_model
+from csbp_notebooks.tables import sides
 
 RESULTS = Path(__file__).with_name("results.json")
 PAGE = ROOT / "BENCHMARKS.md"
@@ -45,12 +47,18 @@ def collect(entries: Iterable[Mapping[str, Any]]) -> dict[str, Runs]:
     return benchmarks
 
 
-def markdown(machine: str, columns: Iterable[str], rows: Mapping[str, Iterable[str]]) -> str:
-    """A table with the machine in its corner and a title in front of every row."""
-    header = [machine, *columns]
-    lines = [_line(header), "|" + "---|" * len(header)]
+def markdown(machine: str, columns: Iterable[str], rows: Mapping[str, Sequence[str]]) -> str:
+    """A table with the machine in its corner and a title in front of every row.
+
+    Columns of numbers are aligned on the right.
+    """
+    marks = [MARKS[side] for side in ("left", *sides(list(rows.values())))]
+    lines = [_line([machine, *columns]), f"|{'|'.join(marks)}|"]
     lines += [_line([title, *cells]) for title, cells in rows.items()]
     return "\n".join(lines) + "\n"
+
+
+MARKS = {"left": "---", "right": "---:"}
 
 
 def _line(cells: Iterable[str]) -> str:
@@ -136,7 +144,7 @@ def lif_table(result: LayerSpeed) -> str:
         *no_memory,
     ]
     rows[f"{fastest}: share of that speed"] = [
-        *(f"{limits[setting] / times[fastest]:.0%}" for setting, times in settings.items()),
+        *(_per_cent(limits[setting] / times[fastest]) for setting, times in settings.items()),
         *no_memory,
     ]
     return markdown(result["machine"], [*settings, "kept", "beyond its input", "peak"], rows)
@@ -267,8 +275,8 @@ def _step_cells(cost: StepCost) -> list[str]:
     theirs = cost["added"]["authors"]
     return [
         _milliseconds(plain),
-        f"{ours / plain:.1%}",
-        f"{theirs / plain:.1%}",
+        _per_cent(ours / plain, places=1),
+        _per_cent(theirs / plain, places=1),
         f"{ours / theirs:.2f}",
         f"{cost['added']['measured'] / ours:.2f}",
         *_two_memories(cost["kept"]),
@@ -358,6 +366,48 @@ def sweep_sentence(results: Mapping[str, Any]) -> str:
     )
 
 
+# The commands of README
+
+
+class CommandTimes(TypedDict):
+    """What is kept of bench_commands.py."""
+
+    machine: str
+    cores: int
+    seconds: dict[str, float]  # [command]
+
+
+def condense_commands(runs: Runs) -> CommandTimes:
+    """The only time of every command."""
+    (rounds,) = runs.seconds.values()
+    return {
+        "machine": cpu_model(),
+        "cores": len(os.sched_getaffinity(0)),
+        "seconds": {command: time for command, (time,) in rounds.items()},
+    }
+
+
+def commands_table(result: CommandTimes) -> str:
+    """Minutes of every command, one after the other."""
+    rows = {f"`{name}`": [_minutes(time)] for name, time in result["seconds"].items()}
+    return markdown(f"{result['machine']}, {result['cores']} cores", ["minutes"], rows)
+
+
+def commands_sentence(results: Mapping[str, Any]) -> str:
+    """README's, below the two commands."""
+    result = results["commands"]
+    minutes = {command: _minutes(seconds) for command, seconds in result["seconds"].items()}
+    return in_lines(
+        f"In a fresh clone on {result['cores']} cores ({result['machine']}) the install took "
+        f"{minutes['make venv']} minutes, `make figures` {minutes['make figures']}, and "
+        f"`make test` {minutes['make test']}."
+    )
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.1f}"
+
+
 # The training script
 
 UpdateCost = TypedDict(
@@ -415,8 +465,8 @@ def training_table(result: TrainingSpeed) -> str:
         rows[setting] = [
             _milliseconds(loading),
             f"{plain:.3g} s" if plain >= 1 else _milliseconds(plain),
-            f"{loading / plain:.1%}",
-            f"{cost['added'] / plain:.1%}",
+            _per_cent(loading / plain, places=1),
+            _per_cent(cost["added"] / plain, places=1),
             f"{epoch:.3g} s" if is_whole else "",
             f"{cost['peak'] / 2**30:.2f} GiB",
         ]
@@ -501,6 +551,7 @@ BENCHMARKS = {
     "csbp": Benchmark(condense_csbp, csbp_table),
     "study": Benchmark(condense_study, study_table),
     "sweep": Benchmark(condense_sweep, sweep_table),
+    "commands": Benchmark(condense_commands, commands_table),
     "training": Benchmark(condense_training, training_table),
     "gpu_lif": Benchmark(condense_gpu_lif, lif_table),
     "gpu_loss": Benchmark(condense_gpu_loss, gpu_loss_table),
@@ -519,28 +570,43 @@ def tables(results: Mapping[str, Any]) -> dict[str, str]:
 
 
 def summary(results: Mapping[str, Any]) -> str:
-    """The README's line."""
-    rates = results["dynamics"]["neuron_epochs_per_second"]
-    document = next(iter(rates.values()))
-    fastest = max(rate for way, rate in rates.items() if way.startswith("map"))
-    faster = round(fastest / document, -4)
+    """The README's lines: what CSBP costs first, then the layer, then the map."""
+    on_cpu = _range_of_added(results["csbp"])
+    on_gpu = _range_of_added(results["gpu_csbp"])
+    gpu = results["gpu_csbp"]["machine"]
 
     memory = results["lif"]["memory"]
     first, *_, ours = memory  # SpikingJelly, ..., our compiled layer
     times = [seconds[ours] / seconds[first] for seconds in results["lif"]["seconds"].values()]
     kept = memory[ours]["kept"] / memory[first]["kept"]
 
-    steps = results["csbp"]["seconds"].values()
-    shares = [cost["added"]["ours"] / cost["BP step"] for cost in steps]
+    rates = results["dynamics"]["neuron_epochs_per_second"]
+    document = next(iter(rates.values()))
+    fastest = max(rate for way, rate in rates.items() if way.startswith("map"))
+    faster = round(fastest / document, -4)
     line = (
-        f"The compiled map of Example 1, many neurons on two threads, runs {faster:,.0f} times as"
-        f" many epochs of a neuron a second as the document's way, one neuron on one;"
-        f" a compiled layer of `LIF` takes {min(times):.2f} to {max(times):.2f} of"
-        f" SpikingJelly's time and keeps {kept:.2f} of its memory for the backward pass;"
-        f" `ChaoticLoss` on every layer adds {min(shares):.0%} to {max(shares):.0%} to a step of"
-        " training. The tables, and how to repeat them: [BENCHMARKS.md](BENCHMARKS.md)."
+        f"`ChaoticLoss` on every layer adds {on_cpu} to a step of training on a CPU, and "
+        f"{on_gpu} on a GPU ({gpu}). A compiled layer of `LIF` takes"
+        f" {min(times):.2f} to {max(times):.2f} of SpikingJelly's time and keeps {kept:.2f} of its"
+        f" memory for the backward pass. The compiled map of Example 1, many neurons on two"
+        f" threads, runs {faster:,.0f} times as many epochs of a neuron a second as the document's"
+        f" way, one neuron on one thread. The tables, and how to repeat them:"
+        f" [BENCHMARKS.md](BENCHMARKS.md)."
     )
     return in_lines(line)
+
+
+def _range_of_added(result: Mapping[str, Any]) -> str:
+    """By how much `ChaoticLoss` lengthens a step, from the least to the most, over all networks."""
+    shares = [cost["added"]["ours"] / cost["BP step"] for cost in result["seconds"].values()]
+    return f"{_per_cent(min(shares))} to {_per_cent(max(shares))}"
+
+
+README_SENTENCES = {
+    "summary": summary,
+    "sweep": sweep_sentence,
+    "commands": commands_sentence,
+}
 
 
 def _count(seconds: Mapping[str, list[float]]) -> int:
@@ -567,6 +633,10 @@ def _medians(
 def _limit(times: Mapping[str, float], passes: int) -> float:
     """Seconds that so many passes over the tensor take at the speed of a copy, which is two."""
     return times[COPY] * passes / 2
+
+
+def _per_cent(share: float, places: int = 0) -> str:
+    return f"{100 * share:.{places}f} %"
 
 
 def _milliseconds(seconds: float) -> str:
