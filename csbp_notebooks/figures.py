@@ -1,6 +1,7 @@
 """How a figure is made: one set-up call, the style, and files that repeat byte for byte."""
 
 import io
+import re
 import textwrap
 from pathlib import Path
 from typing import Literal
@@ -16,6 +17,7 @@ from numpy.typing import ArrayLike
 from csbp_core.checks import check
 
 from .files import ROOT, replace_file, replace_files, writable_folder
+from .marks import NO_BREAK_SPACE
 from .provenance import record
 
 __all__ = [
@@ -42,6 +44,7 @@ STYLE = {
 }
 HEADLINE = 12  # points
 LETTERS_PER_INCH = 10.8  # of a headline, on average
+SPACE_OF_INTERVAL = r" (?=\[)|(?<=,) (?=[^\[]*\])"  # as in "0.2 [0.1, 0.3]", which is not broken
 
 
 def setup(output_dir: str | Path, seed: int = 0) -> Path:
@@ -121,7 +124,9 @@ def headline(fig: plt.Figure, claim: str) -> str:
     Returns the claim as plain text, for the alt text.
     """
     letters = int(fig.get_figwidth() * LETTERS_PER_INCH)
-    lines = textwrap.fill(claim, letters, break_long_words=False, break_on_hyphens=False)
+    whole = re.sub(SPACE_OF_INTERVAL, NO_BREAK_SPACE, claim)
+    lines = textwrap.fill(whole, letters, break_long_words=False, break_on_hyphens=False)
+    lines = lines.replace(NO_BREAK_SPACE, " ")
     fig.suptitle(lines, x=0.01, ha="left", fontsize=HEADLINE)
     return claim.replace("$", "").replace("^", "")
 

@@ -56,14 +56,14 @@ def as_page(found: Iterable[Verdict]) -> str:
     rows = [
         (
             row.claim,
-            row.published,
-            row.measured,
             f"**{row.verdict}**",
+            row.measured,
+            row.published,
             f"{link_to(row.notebook)}, `{row.test}`",
         )
         for row in found
     ]
-    columns = ("claim", "where", "what we measured", "verdict", "notebook, test")
+    columns = ("claim", "verdict", "what we measured", "published in", "notebook, test")
     return tabulate(rows, columns, "pipe", disable_numparse=True) + "\n"
 
 
@@ -82,9 +82,9 @@ def verdicts_as_list(found: Iterable[Verdict]) -> str:
 
 
 def answers_as_list(found: Iterable[OpeningAnswer]) -> str:
-    """The three answers as a list of Markdown."""
+    """The three answers as a list of Markdown, for a page that defines its links at its end."""
     return "".join(
-        item(f"**{answer.question} {answer.short}.** {answer.because}. {link_to(answer.notebook)}")
+        item(f"**{answer.question} {answer.short}.** {answer.plain} [{answer.notebook[:2]}]")
         for answer in found
     )
 

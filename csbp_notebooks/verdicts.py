@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .signs import with_minus
+
 HOLDS = "holds"
 HOLDS_IN_PART = "holds in part"
 FAILS = "does not hold"
@@ -36,11 +38,18 @@ class Verdict(NamedTuple):
 
 
 class OpeningAnswer(NamedTuple):
-    """One of the three answers that come first; `short` is a few words, `because` a sentence."""
+    """One of the three answers that come first.
+
+    Attributes:
+        question: as a reader asks it.
+        short: the answer in a few words, without a full stop.
+        plain: what is behind it, in whole sentences that ask for nothing read before.
+        notebook: the one that says all, without its suffix.
+    """
 
     question: str
     short: str
-    because: str
+    plain: str
     notebook: str
 
 
@@ -104,11 +113,11 @@ def opening_answers(images: Path) -> list[OpeningAnswer]:
 
     Raises ValueError, one line, where a number is not there.
     """
-    answers = read_found(images, "does_chaos_help")["answers"]
+    study = read_found(images, "does_chaos_help")
     return [
         _is_it_real(read_found(images, "example2"), read_found(images, "burst_end")),
-        _does_it_help(answers["Does CSBP help?"], answers["By what, then?"]),
-        _is_it_the_chaos(answers["Does chaos help?"]),
+        _of_study("Does CSBP help?", study, "Does CSBP help?"),
+        _of_study("Is it the chaos?", study, "Does chaos help?"),
     ]
 
 
@@ -118,29 +127,24 @@ def _is_it_real(run: Found, burst: Found) -> OpeningAnswer:
     checked = run["statements_checked"]
     ends = burst["percentiles_of_the_end"]
     end_of = burst["end_of_second_burst"]
+    here = "none here"
+    if end_of["this machine"] is not None:
+        rank = burst["percentile_rank"]["this machine"]
+        here = f"{end_of['this machine']} here (later than {rank:.0f} % of those runs)"
     short = "Its shape is" if holds == checked else "In part"
-    because = (
+    plain = (
         f"{holds} of {checked} checked features come out; not the single points in the bursts, and "
-        f"not the epoch in which the second one ends: {end_of['published']} as published, "
-        f"{in_words(end_of['this machine'], '{}', 'none')} here, {ends['5']:.0f} to "
-        f"{ends['95']:.0f} in 90 % of {burst['runs']:,} runs with rounding noise"
+        f"not the epoch in which the second one ends: {ends['5']:.0f} to {ends['95']:.0f} in 90 % "
+        f"of {burst['runs']:,} runs with rounding noise, {end_of['published']} as published, "
+        f"{here}."
     )
-    return OpeningAnswer("Is the published figure real?", short, because, "05_what_is_reproducible")
+    return OpeningAnswer("Is the published figure real?", short, plain, "05_what_is_reproducible")
 
 
-def _does_it_help(
-    over_best_bp: Mapping[str, str],
-    source_of_gain: Mapping[str, str],
-) -> OpeningAnswer:
-    """CSBP against the best BP, and by what it gains where it does."""
-    because = f"{over_best_bp['because']}. {_reasons(source_of_gain)}"
-    return OpeningAnswer("Does CSBP help?", over_best_bp["short"], because, WHERE_IT_IS_ASKED)
-
-
-def _is_it_the_chaos(over_flow: Mapping[str, str]) -> OpeningAnswer:
-    """CSBP against the same pull without overshoot."""
-    because = _reasons(over_flow)
-    return OpeningAnswer("Is it the chaos?", over_flow["short"], because, WHERE_IT_IS_ASKED)
+def _of_study(question: str, study: Found, question_there: str) -> OpeningAnswer:
+    """What the study answers to a question, which notebook 8 may ask in other words."""
+    answer = Found(study.file, study["answers"][question_there])
+    return OpeningAnswer(question, answer["short"], answer["plain"], WHERE_IT_IS_ASKED)
 
 
 def two_runs(images: Path) -> str:
@@ -175,7 +179,7 @@ def _second_burst(found: Found) -> str:
 def _solved(run: Mapping[str, Any]) -> str:
     """Whether BP solves the task, and where its weight ends."""
     epoch = run["bp_loss_zero_from_epoch"]
-    end = f"w ends at {run['last_w']:.2f}"
+    end = with_minus(f"w ends at {run['last_w']:.2f}")
     if epoch is None:
         return f"never brings its loss to zero for good, and {end}"
     return f"brings its loss to zero from epoch {epoch} on, and {end}"
@@ -194,7 +198,10 @@ def cost_of_study(images: Path) -> str:
     missing = found["missing"]
     if not missing:
         return f"{hours}."
-    return f"{hours} so far; {missing} are not there yet, and `study/RESULTS.md` names them."
+    return (
+        f"{hours} so far; {missing} of {found['cells']} are not run yet, and `study/RESULTS.md` "
+        "names them."
+    )
 
 
 # The verdicts
@@ -228,12 +235,14 @@ def verdicts(images: Path) -> list[Verdict]:
 def _of_bp(found: Found) -> Verdict:
     settled = found.maybe("epochs_until_settled")
     w = found["w"]
+    first = with_minus(f"{w['first'][0]:g}")
+    last = with_minus(f"{w['last']:.5f}")
     settles = settled is not None and abs(w["last"] - 0.4) < 0.005
     time = in_words(settled, "in {} epochs", "and never stays")
     return Verdict(
         claim="By BP the weight slides to 0.4 and stays",
         published="Example 1, picture",
-        measured=f"from {w['first'][0]:g} to {w['last']:.5f} {time}",
+        measured=f"from {first} to {last} {time}",
         verdict=HOLDS if settles else FAILS,
         notebook="01_single_neuron_bp",
         test="tests/test_figures.py",
@@ -271,8 +280,8 @@ def _of_chaos(found: Found, run: Found) -> Verdict:
         claim="While z is large the weight moves chaotically",
         published="Example 1, picture",
         measured=(
-            f"with z held, {share:.0%} of attractors above z_c = {run['critical_z']:.2f} have a "
-            f"positive Lyapunov exponent{elsewhere}"
+            f"with z held, {100 * share:.0f} % of attractors above z_c = {run['critical_z']:.2f} "
+            f"have a positive Lyapunov exponent{elsewhere}"
         ),
         verdict=verdict if share > 0 else FAILS,
         notebook="04_bifurcation",
@@ -418,15 +427,15 @@ def _of_authors_gains(found: Found) -> Verdict:
     }
     clear = [difference > error for difference, error in gains.values()]
     said = ", ".join(
-        f"{difference:+.2f} ± {error:.2f} ({data_set})"
+        f"{with_minus(f'{difference:+.2f}')} ± {error:.2f} ({data_set})"
         for data_set, (difference, error) in gains.items()
     )
     return Verdict(
         claim=f"It gained accuracy in {len(gains)} data sets",
         published="tables, best epoch of one run each",
         measured=(
-            f"points, means of the last ten epochs, ± 95 % for the choice of test samples, as if "
-            f"each run had its own: {said}"
+            f"in points, means of the last ten epochs, ± 1.96 sampling errors, as of two separate "
+            f"test sets: {said}"
         ),
         verdict=f"beyond that error in {sum(clear)} of {len(gains)}; seeds unknown",
         notebook="09_the_authors_settings",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from csbp_notebooks.verdicts import opening_answers
 
@@ -16,12 +18,19 @@ def facts(images: Path) -> dict[str, str]:
 
     Raises FileNotFoundError, KeyError or ValueError where a file lacks one of them.
     """
-    example1 = json.loads((images / "example1.json").read_text(encoding="utf-8"))["results"]
-    found = {"bp_epochs": str(example1["epochs_until_settled"])}
+    example1 = _recorded(images, "example1")
+    found = {"bp_epochs": str(example1["results"]["epochs_until_settled"])}
+    for name, run in (("bp", example1), ("csbp", _recorded(images, "example2"))):
+        found[f"{name}_lr"] = f"{run['provenance']['parameters']['lr']:g}"
     for name, answer in zip(("real", "helps", "chaos"), opening_answers(images), strict=True):
         found[f"{name}_short"] = answer.short
-        found[f"{name}_because"] = answer.because
+        found[f"{name}_plain"] = answer.plain.replace("z_c", "$z_c$")
     return found
+
+
+def _recorded(images: Path, name: str) -> Mapping[str, Any]:
+    """What a notebook wrote beside a figure."""
+    return json.loads((images / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def where_to_run(repository: str | None) -> str:
@@ -37,15 +46,12 @@ def where_to_run(repository: str | None) -> str:
     return f"[The source]({source}) is on GitHub, and [Binder]({binder}) runs its notebooks."
 
 
-def install(repository: str | None) -> str:
-    """How to install the project, Markdown.
+def address(repository: str | None) -> str:
+    """How to get the project, a sentence that the commands of an install follow.
 
     Args:
         repository: "owner/name" on GitHub; None where the site is built anywhere else.
     """
-    commands = "`pip install -e .`, or `make venv` for the tested versions of everything."
     if repository is None:
-        return f"Install first: in a clone of the project, {commands}"
-    return (
-        f"Install first: `git clone https://github.com/{repository}`, and in that folder {commands}"
-    )
+        return "In a clone of the project:"
+    return f"`git clone https://github.com/{repository}`, and in that folder:"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+from csbp_notebooks.files import ROOT
 from csbp_notebooks.verdict_text import as_page
 from csbp_notebooks.verdicts import verdicts
 
@@ -11,15 +13,17 @@ INTRODUCTION = """\
 # Verdicts
 
 What the paper and its code claim, where, what we measured, and what became of the claim; with the
-notebook that measures it and the test that guards it. `csbp-run --verdicts` shows the same table.
+notebook that measures it, and the file in `tests/` that guards it. `csbp-run --verdicts` shows the
+same table.
 
 """
 
 STUDY = """
 Whether training gains anything was asked in four experiments, with tuned baselines and controls
-that decide, by a [protocol](study/PROTOCOL.md) that was fixed before they ran.
-[Notebook 8](notebooks/08_does_chaos_help.ipynb) draws what came out, and
-[all contrasts](study/RESULTS.md) stand on a page of their own.
+that decide, by a [protocol](study/PROTOCOL.md) whose hypotheses, margins and tests were fixed
+before they ran. Its last section lists what was added since; the "None." with which it begins says
+that no hypothesis, margin or test was changed. [Notebook 8](notebooks/08_does_chaos_help.ipynb)
+draws what came out, and [all contrasts](study/RESULTS.md) stand on a page of their own.
 """
 
 
@@ -29,4 +33,21 @@ def verdicts_page(images: Path) -> str:
     Args:
         images: the folder with a JSON file per figure.
     """
-    return INTRODUCTION + as_page(verdicts(images)) + STUDY
+    table = as_page(verdicts(images)).replace("`tests/", "`")  # said above; the column is narrow
+    readme = (ROOT / "README.md").read_text("utf-8")
+    return INTRODUCTION + table + STUDY + words_in(readme)
+
+
+def words_in(readme: str) -> str:
+    """The paragraph of README that explains the words of the verdicts, and where its links lead.
+
+    Args:
+        readme: README.
+
+    Raises ValueError, one line, where that paragraph is not there once.
+    """
+    paragraphs = [text for text in readme.split("\n\n") if text.startswith("*Best BP*: ")]
+    if len(paragraphs) != 1:
+        raise ValueError("README.md must have one paragraph that begins with *Best BP*: ")
+    links = re.findall(r"^\[\d\d\]: .*$", readme, re.MULTILINE)
+    return "\n" + "\n\n".join([*paragraphs, "\n".join(links)]) + "\n"

@@ -36,7 +36,7 @@ from docs.facts import address
 from docs.gallery import claim_in, gallery_page, read_figures, title_in
 from docs.long_description import with_absolute_links
 from docs.mathml import mathml
-from study.findings.answers import groups, verdicts_of
+from study.findings.answers import answers
 from study.findings.contrasts_json import read_findings
 
 IMAGES = ROOT / "images"
@@ -135,11 +135,14 @@ def words_of(page):
 
 
 def test_the_front_page_answers_as_the_study_does(site, pages):
-    """Against the verdicts themselves, of which the answers are made."""
+    """Against the findings themselves, of which the answers are made."""
     found = read_findings(ROOT / "study" / "contrasts.json")
-    words = words_of(pages[site / "index.html"])
-    for verdict_of in (verdicts_of(found, "2"), verdicts_of(found, "1")):
-        assert groups(verdict_of) in words
+    answer_to = {answer.question: answer for answer in answers(found)}
+    words = words_of(pages[site / "index.html"]).replace("\u2019", "'")
+    for question in ("Does CSBP help?", "Does chaos help?"):
+        assert answer_to[question].short in words
+        for part in answer_to[question].plain.split("z_c"):  # typeset there
+            assert part.strip() in words
 
 
 def test_the_page_of_verdicts_has_all_of_them(site, pages):

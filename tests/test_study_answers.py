@@ -5,12 +5,14 @@ import re
 
 import pytest
 
+from csbp_notebooks.signs import less, with_minus
 from study.contrasts import Contrast
 from study.experiments.experiment_1 import TASK_NAMES as ONE_LAYER_TASKS
 from study.findings.all_contrasts import Findings
-from study.findings.answers import answers, groups, lead, summary
+from study.findings.answers import answers, summary
 from study.findings.measured import DECISIVE, AboveCritical, OfTuning
 from study.findings.rows import Label, Row, label_at
+from study.findings.words import groups, lead, missing_in_words
 from study.tasks.tasks import TASKS
 
 CSBP, WHAT, CHAOS, FORM, RECIPE, ROBUST = range(6)  # the questions in their order
@@ -58,6 +60,11 @@ def all_primary(verdict):
     return [primary(number, task, verdict) for number, names in tasks.items() for task in names]
 
 
+def refused():
+    """The primary contrasts of experiment 3, in which the field cannot be integrated."""
+    return [primary("3", task, REFUSED) for task in TASKS]
+
+
 @pytest.mark.parametrize(
     ("verdict", "short"),
     [
@@ -71,7 +78,7 @@ def test_csbp_helps_where_the_verdicts_say_so(verdict, short):
     answer = answers(made(all_primary(verdict)))[CSBP]
     assert answer.short == short
     assert f"weights: {verdict} in all 6 tasks; by the authors'" in answer.because
-    assert answer.because.endswith(f"CSBP - BP: {verdict} (fashion_mnist)")
+    assert answer.because.endswith(f"{less('CSBP', 'BP')}: {verdict} (fashion_mnist)")
 
 
 def test_a_difference_within_its_margin_that_is_not_zero_is_named():
@@ -202,7 +209,8 @@ def test_overshoot_elsewhere_is_counted_from_critical_z_on_and_its_largest_gain_
 def test_what_csbp_costs_against_bp_stands_with_the_verdict():
     rows = [row(label_at("xor", DECISIVE, "csbp", "best bp"), -20.0)]
     though = answers(made(all_primary(CANNOT_TELL), rows))[CHAOS].though
-    assert though.endswith("CSBP - best BP there, in points: xor -20.0 [-20.5, -19.5]")
+    numbers = with_minus("xor -20.0 [-20.5, -19.5]")
+    assert though.endswith(f"{less('CSBP', 'best BP')} there, in points: {numbers}")
 
 
 def test_a_tuned_strength_below_critical_z_is_said_to_be_stable():
@@ -223,7 +231,7 @@ def test_epochs_above_critical_z_are_those_of_the_decisive_training():
 def test_a_field_that_cannot_be_integrated_is_named():
     label = Label("3", "xor", "", "10", "membrane", "16 sub-steps")
     found = made(
-        all_primary(REFUSED),
+        refused(),
         [row(label, estimate=-1.0)],
         integrated={"experiment_3/xor/times_10": None, "experiment_3/digits_1/times_10": 4},
     )
@@ -239,7 +247,7 @@ def test_a_field_that_cannot_be_integrated_is_named():
 def test_the_recipe_has_its_number_and_its_verdict(verdict, short, number):
     answer = answers(made([primary("4", "fashion_mnist", verdict)]))[RECIPE]
     assert answer.short == short
-    assert answer.because.endswith(f"{number} points, {verdict}")
+    assert answer.because.endswith(f"{with_minus(number)} points, {verdict}")
 
 
 def test_changes_under_noise_are_counted_on_both_sides_of_zero():
@@ -260,8 +268,145 @@ def test_changes_under_noise_are_counted_on_both_sides_of_zero():
     assert said.endswith("by the authors' recipe it grows in 0 and shrinks in 0 of 1")
 
 
-@pytest.mark.parametrize("verdict", [HELPS, HURTS, EQUIVALENT, CANNOT_TELL, REFUSED])
-def test_no_answer_shows_what_is_no_number(verdict):
-    found = made(all_primary(verdict), [as_now(task, 1.0) for task in TASKS])
-    texts = [f"{answer.claim} {answer.beside}" for answer in answers(found)]
-    assert not re.search(r"\b(nan|inf|None)\b", " ".join([*texts, summary(found)]))
+def every_word(found):
+    """All that the answers say, as one text."""
+    texts = [f"{answer.claim} {answer.though} {answer.beside}" for answer in answers(found)]
+    return " ".join([*texts, *(answer.plain for answer in answers(found)), summary(found)])
+
+
+PRIMARY_OF_EVERY_KIND = [
+    *(all_primary(verdict) for verdict in (HELPS, HURTS, EQUIVALENT, CANNOT_TELL)),
+    refused(),
+    [],
+]
+
+
+@pytest.mark.parametrize("rows", PRIMARY_OF_EVERY_KIND)
+def test_no_answer_shows_what_is_no_number(rows):
+    found = made(rows, [as_now(task, 1.0) for task in TASKS])
+    assert not re.search(r"\b(nan|inf|None)\b", every_word(found))
+
+
+@pytest.mark.parametrize("rows", PRIMARY_OF_EVERY_KIND)
+def test_no_hyphen_stands_for_a_minus(rows):
+    found = made(rows, [as_now(task, -1.0) for task in TASKS] + over_bp("xor", -20.0))
+    assert not re.search(r"\s-|-\d", every_word(found))
+    assert with_minus("-20.0") in every_word(found)
+
+
+# In plain words
+
+
+def of_experiment_2(verdict_of, others=()):
+    """Findings with these verdicts of experiment 2, by task, and other rows."""
+    return made([*(primary("2", *given) for given in verdict_of.items()), *others])
+
+
+def plain(found, question):
+    return answers(found)[question].plain
+
+
+def test_without_any_result_the_plain_words_say_so():
+    assert plain(made(), CSBP) == (
+        "From weights that leave no neuron silent it is still to be compared with the best BP in "
+        "all 6 tasks, and with the authors' BP on Fashion-MNIST."
+    )
+    assert plain(made(), CHAOS) == (
+        "With z falling from twice the critical strength z_c, CSBP is still to be compared with "
+        "the same pull without overshoot in all 3 tasks."
+    )
+
+
+def test_only_the_answers_that_come_first_are_put_into_plain_words():
+    assert [bool(answer.plain) for answer in answers(made())] == [
+        question in (CSBP, CHAOS) for question in range(6)
+    ]
+
+
+def test_verdicts_of_every_kind_are_counted_in_plain_words():
+    verdicts = dict(zip(TASKS, [HELPS, EQUIVALENT, HURTS, HURTS, CANNOT_TELL], strict=False))
+    found = of_experiment_2(verdicts, [primary("4", "fashion_mnist", HELPS)])
+    assert plain(found, CSBP) == (
+        "From weights that leave no neuron silent it is better than the best BP in 1 of 6 tasks, "
+        "within the margin in 1, worse in 2, undecided in 1 and still to be compared in 1; it is "
+        "better than the authors' BP on Fashion-MNIST."
+    )
+
+
+@pytest.mark.parametrize(
+    ("verdict", "said"),
+    [
+        (HELPS, "better than the best BP in all 6 tasks, and than the authors' BP"),
+        (HURTS, "worse than the best BP in all 6 tasks, and than the authors' BP"),
+        (CANNOT_TELL, "undecided against the best BP in all 6 tasks, and against the authors' BP"),
+    ],
+)
+def test_one_verdict_of_all_is_said_once(verdict, said):
+    assert f"silent it is {said} on Fashion-MNIST." in plain(made(all_primary(verdict)), CSBP)
+
+
+def test_the_task_that_comes_closest_to_its_margin_is_named():
+    """Of 10 points in xor 7 are 0.7 of it, and of 0.5 points in digits_3 0.3 are 0.6."""
+    estimates = {"xor": 7.0, "digits_3": -0.3}
+    labels = {task: primary("2", task, EQUIVALENT).label for task in TASKS}
+    rows = [row(label, estimates.get(task, 0), 1, EQUIVALENT) for task, label in labels.items()]
+    said = plain(made([*rows, primary("4", "fashion_mnist", EQUIVALENT)]), CSBP)
+    assert "in all 6 tasks (closest: xor, +7.0 of 10 points), and of the authors' BP" in said
+
+
+def test_gains_from_torchs_weights_stand_beside_what_better_weights_give():
+    """BP comes to 40 points from torch's weights and to 70 from better ones; CSBP to 75, and 70."""
+    label = Label("2", "xor", "now, constant", "", "csbp", "bp")
+    now = row(label, 35.0, means=(75.0, 40.0))
+    data = row(label._replace(condition="data, constant"), 0.0, 0.5, EQUIVALENT, (70.0, 70.0))
+    others = [primary("2", task, EQUIVALENT) for task in TASKS if task != "xor"]
+    rows = [data, *others, primary("4", "fashion_mnist", EQUIVALENT)]
+    said = plain(made(rows, [now, as_now("digits_1", -1.0), as_now("digits_3", 0.1)]), CSBP)
+    assert said.startswith("There it is within the margin")
+    assert said.endswith(
+        "From torch's weights it gains in 1 of 3 (xor +35.0) and loses in 1; data-driven ones "
+        "give BP +30.0."
+    )
+
+
+def test_a_gain_whose_other_side_is_missing_stands_alone():
+    assert plain(made(secondary=[as_now("xor", 1.0)]), CSBP).endswith(
+        "From torch's weights it gains in 1 of 1 (xor +1.0)."
+    )
+
+
+def test_what_csbp_costs_against_bp_is_a_range_in_plain_words():
+    over_best = {"digits_1": -9.04, "randman_1": -54.64, "xor": -37.5}
+    rows = [contrast for task, cost in over_best.items() for contrast in over_bp(task, cost)]
+    verdicts = [primary("1", "digits_1", HURTS)]
+    verdicts += [primary("1", task, CANNOT_TELL) for task in ("randman_1", "xor")]
+    assert plain(made(verdicts, rows), CHAOS) == (
+        "With z falling from twice the critical strength z_c, CSBP is worse than the same pull "
+        "without overshoot in 1 of 3 tasks and undecided in 2, and 9 to 55 points below the best "
+        "BP in all 3."
+    )
+
+
+def test_csbp_on_either_side_of_bp_is_said_of_each():
+    rows = [*over_bp("digits_1", 0.6), *over_bp("randman_1", 0.1), *over_bp("xor", -20.0)]
+    assert plain(made(all_primary(HELPS), rows), CHAOS) == (
+        "With z falling from twice the critical strength z_c, CSBP is better than the same pull "
+        "without overshoot in all 3 tasks, and 0.6 points above the best BP in 1 of 3, 20 points "
+        "below the best BP in 1 of 3 and neither above nor below the best BP for sure in 1 of 3. "
+        "In randman_1, xor that is no gain over BP."
+    )
+
+
+# The cells
+
+
+def test_missing_cells_are_counted_with_the_contrasts_that_need_them():
+    there = {"0123": [f"cell {number}" for number in range(3)]}
+    found = made(all_primary(EQUIVALENT), missing=["a", "b"], protocols=there)
+    assert missing_in_words(found) == (
+        "2 of 5 cells (a cell is a task trained by an arm) are not run yet; no primary contrast "
+        "waits for them."
+    )
+    some = found._replace(primary=found.primary[1:])
+    assert missing_in_words(some).endswith("1 of 16 primary contrasts need them.")
+    assert missing_in_words(found._replace(missing=[])).startswith("All 3 cells")

@@ -1,16 +1,20 @@
 """The figures of the study: every mark where the numbers are, and no word cut off."""
 
+import re
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from made_study import made_cells
 
-from csbp_notebooks.figures import setup
-from study.experiments.experiment_1 import RATIOS
+from csbp_notebooks.figures import headline, setup
+from csbp_notebooks.signs import MINUS
+from study.experiments.experiment_1 import RATIOS, TASK_NAMES as ONE_LAYER_TASKS
 from study.findings import figures
 from study.findings.all_contrasts import findings
-from study.findings.answers import answers, groups, verdicts_of
+from study.findings.answers import answers
 from study.findings.rows import EVERY_MARGIN
+from study.findings.words import groups, numbers, verdicts_of
 from study.protocol import SEEDS
 
 WEIGHTS = {"BP": np.array([0.5, 0.4, 0.4]), "CSBP": np.array([0.5, -3.0, 0.3])}
@@ -102,7 +106,7 @@ def test_what_is_missing_is_called_unfinished(name, nothing):
 )
 def test_the_title_is_the_answer_to_the_question(name, question, found):
     title = DRAWN[name](found).get_suptitle().replace("\n", " ")
-    assert title == answers(found)[question].claim
+    assert title.replace("$z_c$", "z_c") == answers(found)[question].claim
 
 
 def test_the_title_on_dead_neurons_has_the_verdicts_of_experiment_2(found):
@@ -123,11 +127,13 @@ def test_the_answers_are_drawn_in_margins_or_written_at_the_edge(found):
             margin = EVERY_MARGIN[row.label.task]
             ends = np.array([row.found.low, row.found.high]) / margin
             if np.abs(ends).max() > figures.FARTHEST:
-                written.append(f"{row.found.estimate / margin:+.0f}")
+                numbers = [row.found.estimate, row.found.low, row.found.high]
+                written.append("{:+.0f} [{:.0f}, {:.0f}]".format(*np.divide(numbers, margin)))
             else:
                 drawn.append((row.found.estimate / margin, place))
         assert marks_of(ax) == pytest.approx(np.array(drawn)) if drawn else not marks_of(ax)
-        assert [text.get_text() for text in ax.texts if text.get_text()] == written
+        texts = [text.get_text().replace(MINUS, "-") for text in ax.texts]
+        assert [text for text in texts if text] == written
 
 
 def test_the_answers_show_both_weights_at_every_epoch(found):
@@ -205,3 +211,43 @@ def test_the_alternative_text_begins_with_the_claim(found):
     fig = figures.recipe_figure(found)
     said = figures.alt(fig, "six contrasts")
     assert said == f"{answers(found)[4].claim}. Figure: six contrasts."
+
+
+def test_a_headline_keeps_an_estimate_and_its_interval_in_one_line(found):
+    """The words before it leave room for a part of it alone."""
+    (row,) = [row for row in found.primary if row.label.experiment == "4"]
+    for words in range(60, 110):
+        fig = plt.figure(figsize=(9, 2))
+        headline(fig, f"{'a ' * (words // 2)}{numbers(row)} points")
+        assert numbers(row) in fig.get_suptitle()
+        plt.close(fig)
+
+
+def test_the_alternative_text_has_no_signs_of_formulas(found):
+    said = figures.alt(figures.overshoot_figure(found), "rules")
+    assert said == f"{answers(found)[2].claim}. Figure: rules."
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_no_hyphen_stands_for_a_minus(name, found):
+    assert not re.search(r"\s-|-\d", words_of(DRAWN[name](found)))
+
+
+def test_the_answers_name_the_margin_of_every_task(found):
+    _, gain, overshoot = answers_figure(found).axes
+    for ax, tasks in ((gain, [*SEEDS, "fashion_mnist"]), (overshoot, ONE_LAYER_TASKS)):
+        ends = [label.get_text().rpartition("\u00b1")[2] for label in ax.get_yticklabels()]
+        assert [float(end) for end in ends] == [EVERY_MARGIN[task] for task in tasks]
+
+
+def test_the_key_names_the_tasks_without_the_published_rest_point(cells, found):
+    assert "(unfinished: " not in words_of(figures.overshoot_figure(found))
+    some = {path: cell for path, cell in cells.items() if "xor/published" not in path}
+    assert "(unfinished: xor)" in words_of(figures.overshoot_figure(findings(some, {})))
+
+
+def test_a_strength_without_its_cell_is_called_unfinished_at_its_place(cells):
+    some = {path: cell for path, cell in cells.items() if path != "experiment_3/xor/times_10"}
+    _, *panels = figures.membrane_figure(findings(some, {})).axes
+    places = [[text.get_position()[0] for text in ax.texts] for ax in panels]
+    assert places == [[], [], [], [], [], [1]]

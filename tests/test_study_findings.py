@@ -9,6 +9,7 @@ from made_study import RESUMMED_ABOVE, RULES, write_study
 from scipy import stats
 
 from csbp_core import critical_z
+from csbp_notebooks.signs import MINUS, less
 from study.experiments.experiment_1 import ANNEALINGS
 from study.experiments.experiment_4 import EVERY_ARM as ARMS_ON_IMAGES
 from study.findings import results_page
@@ -352,7 +353,13 @@ def shown(row, places):
     numbers = {name: round(row[name], places) + 0.0 for name in ("estimate", "low", "high")}
     mark = " ~" if row["below_floor"] else ""
     estimate = f"{numbers['estimate']:+.{places}f}{mark}"
-    return f"{estimate} [{numbers['low']:.{places}f}, {numbers['high']:.{places}f}]"
+    text = f"{estimate} [{numbers['low']:.{places}f}, {numbers['high']:.{places}f}]"
+    return text.replace("-", MINUS)
+
+
+def on_page_as(measure):
+    """A measure as the page shows it: that of a change is with a minus."""
+    return measure.replace(" - ", f" {MINUS} ")
 
 
 def places(task):
@@ -381,7 +388,7 @@ def test_the_page_shows_all_of_the_grid_of_the_json(written):
     assert len(rows) == 3 * 51 * 7  # tasks, places, contrasts
     for row in rows:
         lines = {line["z0 / z_c"]: line for line in on_page[f"{row['task']}, {row['condition']}"]}
-        entry = lines[row["point"]][f"{row['first']} - {row['second']}"]
+        entry = lines[row["point"]][less(row["first"], row["second"])]
         assert entry == shown(row, places(row["task"]))
 
 
@@ -389,14 +396,14 @@ def test_the_page_shows_accuracy_and_robustness_of_every_arm(written):
     found, page = written
     on_page = tables(page)
     for row in secondary(found, experiment="2", condition="data, cosine", second="bp"):
-        column = f"{row['first']} - best bp"
+        column = less(row["first"], "best bp")
         if row["measure"] == "accuracy":
             lines = {line["task"]: line for line in on_page["data, cosine: accuracy"]}
             assert lines[row["task"]][column] == shown(row, places(row["task"]))
         elif row["measure"] not in ("dead", "rate", "epochs"):
             table = on_page[f"data, cosine: {row['task']}"]
             lines = {line["noise"]: line for line in table}
-            assert lines[row["measure"]][column] == shown(row, places(row["task"]))
+            assert lines[on_page_as(row["measure"])][column] == shown(row, places(row["task"]))
 
 
 @pytest.mark.parametrize(
@@ -414,7 +421,7 @@ def test_the_page_shows_beside_the_primary_contrasts_what_the_protocol_names(wri
         found, task="digits_1", measure="accuracy", first=first, second=second, **label
     )
     where = ", ".join(part for part in (row["condition"], row["point"]) if part)
-    words = [row["experiment"], "digits_1", sides, where, "accuracy", shown(row, 2)]
+    words = [row["experiment"], "digits_1", less(first, second), where, "accuracy", shown(row, 2)]
     assert "".join(words).replace(" ", "") in page.replace("|", "").replace(" ", "")
 
 
@@ -422,7 +429,7 @@ def test_the_page_shows_epochs_beside_the_primary_contrasts_that_both_sides_solv
     found, page = written
     label = {"experiment": "2", "condition": "data, constant", "first": "csbp", "second": "bp"}
     (row,) = secondary(found, measure="epochs", **label)
-    words = ["2", "xor", "csbp - best bp", "data, constant", "epochs", shown(row, 1)]
+    words = ["2", "xor", less("csbp", "best bp"), "data, constant", "epochs", shown(row, 1)]
     assert "".join(words).replace(" ", "") in page.replace("|", "").replace(" ", "")
 
 
@@ -519,8 +526,39 @@ def test_cells_of_another_protocol_are_named(some):
     found, page = run(some)
     assert found["protocols"]["0123456789abcdef"] == [path]
     assert found["provenance"]["protocol"] == digest()
-    assert "another text of the protocol (SHA-256 0123456789ab; its last" in page
-    assert f"), 1: {path}." in page
+    opening, *_, last = page.split("\n## ")
+    assert "1 ran under an earlier text of the protocol, which differs" in " ".join(opening.split())
+    assert path not in opening
+    assert f"* Earlier text of the protocol, SHA-256 0123456789ab (1): {path}.\n" in last
+
+
+def test_the_opening_says_how_many_cells_there_are(study, written, some):
+    _, page = written
+    assert f"All {len(expected_cells())} cells (a cell is" in page
+    assert "All that are there ran under the protocol as it is now." in page
+    (some / "experiment_3" / "xor" / "times_10.json").unlink()
+    found, page = run(some)
+    words = " ".join(page.split("\n## ")[0].split())
+    assert f"{len(found['missing'])} of {len(expected_cells())} cells" in words
+    # There are those of xor alone, one contrast in each of experiments 1 to 3.
+    assert "13 of 16 primary contrasts need them." in words
+
+
+def test_the_page_rounds_as_all_do_who_read_the_json(images):
+    """The mean is half-way between two roundings, but for the last bit of the accuracies."""
+    for split in range(1, 9):
+        change(images / "experiment_4" / "bp" / f"split_{split}.json", accuracy=[0.9] * 3)
+        csbp = 0.9 - 0.00195 + 1e-14
+        change(images / "experiment_4" / "csbp" / f"split_{split}.json", accuracy=[csbp] * 3)
+    found, page = run(images)
+    row = primary(found, "4", "fashion_mnist")
+    assert row["estimate"] == -0.195
+    (line,) = [line for line in tables(page)["Primary contrasts"] if line["experiment"] == "4"]
+    assert (
+        line["estimate and 95 % interval"]
+        == shown(row, 2)
+        == f"{MINUS}0.20 [{MINUS}0.20, {MINUS}0.20]"
+    )
 
 
 def refusal(folder, capsys):
@@ -634,13 +672,13 @@ def test_the_page_shows_all_contrasts_on_images_of_the_json(written):
     rows = secondary(found, experiment="4")
     assert len(rows) == len(PAIRS_ON_IMAGES) * (5 + 2 * 6)
     for row in rows:
-        sides = f"{row['first']} - {row['second']}"
+        sides = less(row["first"], row["second"])
         measure = row["measure"]
         if measure in columns:
             is_activity = measure != "accuracy"
             assert here[sides][columns[measure]] == shown(row, 1 if is_activity else 2)
         else:
-            assert noisy[measure][sides] == shown(row, 2)
+            assert noisy[on_page_as(measure)][sides] == shown(row, 2)
 
 
 def test_z_over_critical_z_of_fc1_is_that_of_the_strength_in_the_first_and_last_epoch(found, study):

@@ -1,6 +1,7 @@
 """The verdict on every claim follows from the numbers that the notebooks wrote."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -8,7 +9,8 @@ import pytest
 from csbp_notebooks import verdict_text
 from csbp_notebooks.cli import main as csbp_run
 from csbp_notebooks.files import ROOT
-from csbp_notebooks.verdict_text import readme_with
+from csbp_notebooks.signs import with_minus
+from csbp_notebooks.verdict_text import answers_as_list, readme_with
 from csbp_notebooks.verdicts import (
     FAILS,
     HOLDS,
@@ -18,6 +20,8 @@ from csbp_notebooks.verdicts import (
     two_runs,
     verdicts,
 )
+from docs.facts import facts
+from docs.verdicts import verdicts_page, words_in
 
 IMAGES = ROOT / "images"
 README = ROOT / "README.md"
@@ -86,6 +90,80 @@ def test_another_verdict_of_the_study_is_another_readme(images):
     assert of(images, "Chaos is what").verdict == "yes, in all 3 tasks"
 
 
+def test_the_opening_answers_take_three_lines_of_readme_each():
+    for answer in opening_answers(IMAGES):
+        assert len(answers_as_list([answer]).splitlines()) <= 3
+
+
+def test_the_opening_answers_are_the_plain_words_of_the_study(images):
+    def say(results):
+        results["answers"]["Does CSBP help?"]["plain"] = "It does not."
+
+    change(images, "does_chaos_help", say)
+    assert opening_answers(images)[1].plain == "It does not."
+    assert facts(images)["helps_plain"] == "It does not."
+    lines = answers_as_list(opening_answers(images)).replace("\n ", "")
+    assert "It does not. [08]\n" in lines
+
+
+@pytest.mark.parametrize(
+    ("here", "said"), [(1873, "1873 here (later than 96 %"), (None, "none here")]
+)
+def test_the_end_of_the_burst_here_has_its_rank_among_the_noisy_runs(images, here, said):
+    def end(results):
+        results["end_of_second_burst"]["this machine"] = here
+        results["percentile_rank"]["this machine"] = 95.9
+
+    change(images, "burst_end", end)
+    assert said in opening_answers(images)[0].plain
+
+
+def test_no_hyphen_stands_for_a_minus_in_what_is_said(images):
+    ends = [ENDS, ENDS | {"last_w": -0.7}]
+    change(images, "example2", lambda results: results.update(bp_alone=ends))
+    gains = {"a": {"difference": -1.5, "error": 1.0}}
+    change(images, "authors_settings", lambda results: results.update(gains=gains))
+    said = [row.measured for row in verdicts(images)] + [two_runs(images)]
+    said += [answer.plain for answer in opening_answers(images)]
+    assert not re.search(r"\s-|-\d", " ".join(said))
+    assert with_minus("-1.50") in " ".join(said)
+    assert with_minus("-0.70") in " ".join(said)
+
+
+def test_per_cent_stands_off_from_its_number():
+    said = [row.measured for row in verdicts(IMAGES)]
+    assert not re.search(r"\d%", " ".join(said))
+
+
+# The site
+
+
+def test_the_front_page_has_the_learning_rate_of_both_runs(images):
+    path = images / "example2.json"
+    recorded = json.loads(path.read_text())
+    recorded["provenance"]["parameters"]["lr"] = 0.25
+    path.write_text(json.dumps(recorded))
+    assert facts(images)["csbp_lr"] == "0.25"
+    assert facts(images)["bp_lr"] == "0.001"
+
+
+def test_the_words_below_the_answers_of_readme_stand_with_the_verdicts():
+    (words,) = [text for text in README.read_text().split("\n\n") if text.startswith("*Best BP*")]
+    page = verdicts_page(IMAGES)
+    assert words in page
+    for number in re.findall(r"\[(\d\d)\](?!\()", words):
+        assert f"\n[{number}]: notebooks/{number}_" in page
+
+
+@pytest.mark.parametrize("readme", ["# Title\n", "*Best BP*: a\n\n*Best BP*: b\n"])
+def test_a_readme_without_those_words_is_refused_in_one_line(readme):
+    with pytest.raises(ValueError, match=r"README\.md must have one paragraph that begins with"):
+        words_in(readme)
+
+
+# Every verdict
+
+
 def test_every_verdict_names_a_notebook_and_a_test_that_are_there():
     for row in verdicts(IMAGES):
         assert (ROOT / "notebooks" / f"{row.notebook}.ipynb").is_file()
@@ -99,8 +177,9 @@ def test_no_row_of_readme_is_too_long():
 
 @pytest.mark.parametrize(("missing", "is_said"), [(0, False), (3, True)])
 def test_what_is_missing_of_the_study_is_said(images, missing, is_said):
-    change(images, "does_chaos_help", lambda results: results.update(missing=missing))
-    assert (f"{missing} are not there yet" in cost_of_study(images)) == is_said
+    counts = {"missing": missing, "cells": 5}
+    change(images, "does_chaos_help", lambda results: results.update(counts))
+    assert (f"{missing} of 5 are not run yet" in cost_of_study(images)) == is_said
 
 
 def test_the_hours_of_the_study_are_said(images):
@@ -221,6 +300,15 @@ def test_a_number_that_is_null_is_named_in_one_line(images):
     change(images, "example2", lambda results: results.update(critical_z=None))
     with pytest.raises(ValueError, match=r"example2\.json: critical_z is null"):
         verdicts(images)
+
+
+def test_an_answer_without_its_plain_words_is_named_in_one_line(images):
+    def silence(results):
+        del results["answers"]["Does chaos help?"]["plain"]
+
+    change(images, "does_chaos_help", silence)
+    with pytest.raises(ValueError, match=r"does_chaos_help\.json has no plain: `make figures`"):
+        opening_answers(images)
 
 
 def test_a_file_that_is_not_there_is_named_in_one_line(images):

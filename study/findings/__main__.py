@@ -16,7 +16,7 @@ from .. import command
 from ..protocol import digest
 from .all_contrasts import findings
 from .cells import read_cells, read_choices
-from .contrasts_json import for_json
+from .contrasts_json import for_json, from_json
 from .results_page import page
 
 
@@ -30,9 +30,10 @@ def command_line() -> argparse.ArgumentParser:
 
 def made(options: argparse.Namespace) -> dict[str, Any]:
     """The findings; the page is written on the way."""
-    found = findings(read_cells(options.folder), read_choices(options.folder))
-    replace_file(options.table, page(found).encode())
-    return for_json(found)
+    entries = for_json(findings(read_cells(options.folder), read_choices(options.folder)))
+    # Of the numbers as JSON has them, so that all who round those show the same.
+    replace_file(options.table, page(from_json(entries)).encode())
+    return entries
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

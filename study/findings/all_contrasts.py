@@ -82,6 +82,11 @@ class Findings(NamedTuple):
     hours: dict[str, float]
     choices: Cells
 
+    @property
+    def asked_for(self) -> int:
+        """How many cells the protocol asks for: those that are there, and those that are not."""
+        return sum(len(paths) for paths in self.protocols.values()) + len(self.missing)
+
 
 def findings(cells: Cells, choices: Cells) -> Findings:
     """Analyse all cells that there are.

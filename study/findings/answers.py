@@ -6,10 +6,12 @@ beside them, which has intervals and no verdict.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from ..contrasts import CANNOT_TELL, EQUIVALENT, HELPS, HURTS
+from csbp_notebooks.signs import less
+
+from ..contrasts import EQUIVALENT, HELPS, HURTS
 from ..experiments.experiment_1 import TASK_NAMES as ONE_LAYER_TASKS
 from ..experiments.experiment_3 import TIMES
 from ..tasks.tasks import TASKS
@@ -17,19 +19,35 @@ from ..training.arms import BASELINE
 from .all_contrasts import Findings, chaos_helps
 from .cells import substeps_path
 from .measured import DECISIVE
-from .page_tables import UNFINISHED, decimals, interval
+from .page_tables import UNFINISHED
+from .plain_words import chaos_in_plain_words, csbp_in_plain_words
 from .primary import CANNOT_BE_INTEGRATED
-from .rows import BEST_BP, IMAGES, Label, Row, label_at, label_on_images
-
-VERDICTS = (HELPS, HURTS, EQUIVALENT, CANNOT_TELL, CANNOT_BE_INTEGRATED, UNFINISHED)
-
-NOT_KNOWN = "Not known yet"
-NOT_SHOWN = "Not shown"
+from .rows import BEST_BP, Label, Row, label_at, label_on_images
+from .words import (
+    AS_NOW,
+    FROM_DATA,
+    NOT_FROM_GOOD_WEIGHTS,
+    NOT_KNOWN,
+    NOT_SHOWN,
+    OVER_BEST_BP,
+    OVER_BP,
+    OVER_FLOW,
+    by_sign,
+    gains_as_now,
+    given_by_weights,
+    groups,
+    in_so_many,
+    lead,
+    listed,
+    numbers,
+    over_best_bp_at_twice,
+    over_bp,
+    rows_by_label,
+    side_of_zero,
+    verdicts_of,
+)
 
 REST_IN_WORDS = {"inside": "h* = 1", "published": "the published h*"}  # of experiment 1
-
-AS_NOW, FROM_DATA = "now, constant", "data, constant"
-CONDITIONS = (FROM_DATA, "data, cosine", AS_NOW, "now, cosine")  # of experiment 2, primary first
 
 
 class Answer(NamedTuple):
@@ -41,6 +59,8 @@ class Answer(NamedTuple):
         because: the verdicts that it rests on, likewise.
         though: what must be said with them, likewise; may be empty.
         beside: whole sentences on what has no verdict; may be empty.
+        plain: the same for a reader who has read nothing else, in whole sentences; of the answers
+            that come first, else empty.
     """
 
     question: str
@@ -48,6 +68,7 @@ class Answer(NamedTuple):
     because: str
     though: str = ""
     beside: str = ""
+    plain: str = ""
 
     @property
     def claim(self) -> str:
@@ -85,110 +106,6 @@ def summary(found: Findings) -> str:
     )
 
 
-# Words
-
-
-def verdicts_of(found: Findings, *experiments: str) -> dict[str, str]:
-    """The verdict of every task that has a primary contrast, also where that is not finished."""
-    tasks = {"1": ONE_LAYER_TASKS, "2": tuple(TASKS), "3": tuple(TASKS), "4": (IMAGES,)}
-    given = {(row.label.experiment, row.label.task): row.verdict for row in found.primary}
-    return {
-        task: given.get((experiment, task)) or UNFINISHED
-        for experiment in experiments
-        for task in tasks[experiment]
-    }
-
-
-def groups(verdict_of: Mapping[str, str]) -> str:
-    """The verdicts, each with its tasks.
-
-    Example:
-        >>> groups({"xor": "helps", "digits_1": "equivalent", "randman_1": "equivalent"})
-        'helps (xor), equivalent (digits_1, randman_1)'
-        >>> groups({"xor": "helps", "digits_1": "helps"})
-        'helps in all 2 tasks'
-    """
-    if len(verdict_of) > 1 and len(set(verdict_of.values())) == 1:
-        (verdict,) = set(verdict_of.values())
-        return f"{verdict} in all {len(verdict_of)} tasks"
-    found: dict[str, list[str]] = {verdict: [] for verdict in VERDICTS}
-    for task, verdict in verdict_of.items():
-        found[verdict].append(task)
-    return ", ".join(f"{verdict} ({listed(tasks)})" for verdict, tasks in found.items() if tasks)
-
-
-def lead(verdict_of: Mapping[str, str]) -> str:
-    """Whether the first side helps, in a few words.
-
-    "No" needs a verdict in every task: "cannot tell" counts for nobody.
-
-    Example:
-        >>> lead({"xor": "helps", "digits_1": "cannot tell"})
-        'In 1 of 2 tasks'
-        >>> lead({"xor": "hurts", "digits_1": "equivalent"}), lead({"xor": "cannot tell"})
-        ('No', 'Not shown')
-    """
-    verdicts = list(verdict_of.values())
-    if set(verdicts) == {UNFINISHED}:
-        return NOT_KNOWN
-    if set(verdicts) <= {EQUIVALENT, HURTS}:
-        return "No"
-    so_far = " so far" if UNFINISHED in verdicts else ""
-    if HELPS in verdicts:
-        return in_so_many(verdicts.count(HELPS), len(verdicts)) + so_far
-    return NOT_SHOWN + so_far
-
-
-def in_so_many(helps: int, tasks: int) -> str:
-    """In how many tasks something holds, in one or more of them.
-
-    Example:
-        >>> in_so_many(1, 1), in_so_many(6, 6), in_so_many(2, 6)
-        ('Yes', 'Yes, in all 6 tasks', 'In 2 of 6 tasks')
-    """
-    if tasks == 1:
-        return "Yes"
-    return f"Yes, in all {tasks} tasks" if helps == tasks else f"In {helps} of {tasks} tasks"
-
-
-def by_sign(rows: Iterable[Row | None]) -> str:
-    """Where the 95 % intervals of contrasts lie, with their tasks; empty text without any."""
-    found: dict[str, list[str]] = {"above zero": [], "around zero": [], "below zero": []}
-    for row in rows:
-        if row is not None:
-            found[side_of_zero(row)].append(row.label.task)
-    return ", ".join(f"{side} ({listed(tasks)})" for side, tasks in found.items() if tasks)
-
-
-def side_of_zero(row: Row) -> str:
-    """Where the 95 % interval of a contrast lies."""
-    if row.found.low > 0:
-        return "above zero"
-    return "below zero" if row.found.high < 0 else "around zero"
-
-
-def listed(names: Sequence[str]) -> str:
-    """Names in a row, or that there is none."""
-    return ", ".join(names) or "none"
-
-
-def numbers(row: Row) -> str:
-    """Estimate and 95 % interval, in points."""
-    places = decimals(row)
-    ends = interval(row.found.low, row.found.high, places)
-    return f"{row.found.estimate:+z.{places}f} {ends}"
-
-
-def rows_by_label(found: Findings) -> dict[Label, Row]:
-    """All contrasts; one that is among both kinds as the primary one, with its verdict."""
-    return {row.label: row for row in [*found.secondary, *found.primary]}
-
-
-def over_bp(task: str, condition: str, arm: str = "csbp", measure: str = "accuracy") -> Label:
-    """The label of an arm of experiment 2 less the best BP."""
-    return Label("2", task, condition, "", arm, BASELINE, measure)
-
-
 # The questions
 
 
@@ -198,24 +115,19 @@ def does_csbp_help(found: Findings) -> Answer:
     as_now = by_sign(rows.get(over_bp(task, AS_NOW)) for task in TASKS)
     beside = ""
     if as_now:
-        beside = f"From torch's weights the interval of CSBP - best BP lies {as_now}."
+        beside = f"From torch's weights the interval of {OVER_BEST_BP} lies {as_now}."
     short = lead(verdicts_of(found, "2", "4"))
     if short == "No" and gains_as_now(rows):
-        short = "Not from weights that leave no neuron silent"
+        short = NOT_FROM_GOOD_WEIGHTS
     return Answer(
         "Does CSBP help?",
         short,
-        f"CSBP - best BP, both from data-driven weights: {groups(verdicts_of(found, '2'))}; by the "
-        f"authors' recipe, CSBP - BP: {groups(verdicts_of(found, '4'))}",
+        f"{OVER_BEST_BP}, both from data-driven weights: {groups(verdicts_of(found, '2'))}; by the "
+        f"authors' recipe, {OVER_BP}: {groups(verdicts_of(found, '4'))}",
         _small_but_there(found, "2", "4"),
         beside,
+        csbp_in_plain_words(found, short),
     )
-
-
-def gains_as_now(rows: Mapping[Label, Row]) -> list[Row]:
-    """csbp less the best BP from torch's weights, at a constant rate, where it is above zero."""
-    all_rows = [rows.get(over_bp(task, AS_NOW)) for task in TASKS]
-    return [row for row in all_rows if row is not None and row.found.low > 0]
 
 
 def _small_but_there(found: Findings, *experiments: str) -> str:
@@ -241,7 +153,7 @@ def by_what(found: Findings) -> Answer:
     said = ", ".join(f"{row.label.task} {numbers(row)}" for row in gains)
     where = f" ({said})" if gains else ""
     because = (
-        f"From torch's weights the uncorrected interval of CSBP - best BP lies above zero in "
+        f"From torch's weights the uncorrected interval of {OVER_BEST_BP} lies above zero in "
         f"{len(gains)} of {len(TASKS)} tasks{so_far}{where}"
     )
     short = _source(gains, verdicts_of(found, "2"))
@@ -279,8 +191,7 @@ def _what_weights_give(rows: Mapping[Label, Row], gains: Sequence[Row]) -> str:
     for row in gains:
         from_data = rows.get(over_bp(row.label.task, FROM_DATA))
         if from_data is not None:
-            more = from_data.means[1] - row.means[1]
-            said.append(f"{row.label.task} {more:+.{decimals(row)}f}")
+            said.append(f"{row.label.task} {given_by_weights(row, from_data)}")
     return f"data-driven weights give the best BP {', '.join(said)} there" if said else ""
 
 
@@ -344,17 +255,17 @@ def does_chaos_help(found: Findings) -> Answer:
         )
     beside += _beside_overshoot(rows_by_label(found))
     beside += _time_above_critical(found)
-    contrast = "CSBP - inner flow (the same pull without overshoot), z starting at twice z_c"
+    contrast = f"{OVER_FLOW} (the same pull without overshoot), z starting at twice z_c"
     because = f"{contrast}: {groups(verdict_of)}"
     though = _cost_against_bp(rows_by_label(found))
-    return Answer("Does chaos help?", short, because, though, " ".join(beside))
+    plain = chaos_in_plain_words(found, without_gain)
+    return Answer("Does chaos help?", short, because, though, " ".join(beside), plain)
 
 
 def _cost_against_bp(rows: Mapping[Label, Row]) -> str:
     """How csbp does against the best BP where the primary contrast is; may be empty."""
-    over_best = [rows.get(label_at(task, DECISIVE, "csbp", BEST_BP)) for task in ONE_LAYER_TASKS]
-    said = [f"{row.label.task} {numbers(row)}" for row in over_best if row is not None]
-    return f"CSBP - best BP there, in points: {', '.join(said)}" if said else ""
+    said = [f"{row.label.task} {numbers(row)}" for row in over_best_bp_at_twice(rows)]
+    return f"{OVER_BEST_BP} there, in points: {', '.join(said)}" if said else ""
 
 
 def _beside_overshoot(rows: Mapping[Label, Row]) -> list[str]:
@@ -366,7 +277,7 @@ def _beside_overshoot(rows: Mapping[Label, Row]) -> list[str]:
         sides = [side_of_zero(row) for row in elsewhere]
         sentences.append(
             f"At the {len(sides)} other conditions with z starting at z_c or above, the "
-            f"uncorrected interval of CSBP - inner flow lies below zero in "
+            f"uncorrected interval of {OVER_FLOW} lies below zero in "
             f"{sides.count('below zero')}, around it in {sides.count('around zero')} and above it "
             f"in {sides.count('above zero')}."
         )
@@ -375,7 +286,10 @@ def _beside_overshoot(rows: Mapping[Label, Row]) -> list[str]:
             sentences.append(_where_it_is_above(rows, largest))
     said = by_sign(kicks)
     if said:
-        sentences.append(f"Outside of the momentum, kick - outer flow lies {said}.")
+        pulls = less("kick", "outer flow")
+        sentences.append(
+            f"With both pulls applied outside of the momentum ({pulls}) the interval lies {said}."
+        )
     return sentences
 
 
@@ -427,12 +341,13 @@ def does_the_form_matter(found: Findings) -> Answer:
         if signs:
             refused = not_integrated_in_words(found, times)
             sentences.append(
-                f"At {strength}, the form as it is less its sub-steps: {signs}{refused}."
+                f"At {strength}, the interval of the form as it is, less the same in small "
+                f"sub-steps, lies {signs}{refused}."
             )
     return Answer(
         "Does the membrane form do more than a plain pull?",
         lead(verdict_of),
-        f"membrane - quadratic pull: {groups(verdict_of)}",
+        f"{less('membrane', 'quadratic pull')}: {groups(verdict_of)}",
         beside=" ".join(sentences),
     )
 
@@ -466,21 +381,21 @@ def does_the_recipe_help(found: Findings) -> Answer:
         row = rows.get(label_on_images(arm, BASELINE))
         if row is not None:
             said.append(f"{name} {numbers(row)}")
-    beside = f"Less bp, in points: {', '.join(said)}." if said else ""
+    beside = f"What else is gained over BP, in points: {', '.join(said)}." if said else ""
     return Answer(
         "Does the authors' recipe help, on a real data set?",
         lead(verdict_of),
-        f"CSBP - BP on Fashion-MNIST: {result}",
+        f"{OVER_BP} on Fashion-MNIST: {result}",
         beside=beside,
     )
 
 
 def is_it_robust(found: Findings) -> Answer:
-    """The change of csbp - BP under noise; no verdict follows from it."""
+    """The change of csbp less BP under noise; no verdict follows from it."""
     rows = changes_under_noise(found)
     question = "Does it make networks robust?"
     if not rows:
-        return Answer(question, NOT_KNOWN, f"CSBP - BP under noise: {UNFINISHED}")
+        return Answer(question, NOT_KNOWN, f"{OVER_BP} under noise: {UNFINISHED}")
     starts = {
         "from data-driven weights": FROM_DATA,
         "from torch's weights": AS_NOW,
@@ -501,7 +416,7 @@ def is_it_robust(found: Findings) -> Answer:
 
 
 def changes_under_noise(found: Findings) -> list[Row]:
-    """How csbp - BP changes under noise, for both starts at a constant rate, and on images."""
+    """How csbp less BP changes under noise, for both starts at a constant rate, and on images."""
     conditions = (FROM_DATA, AS_NOW, label_on_images("csbp", BASELINE).condition)
     return [
         row

@@ -122,7 +122,7 @@ def from_json(entries: Mapping[str, Any]) -> Findings:
         above_critical=[AboveCritical(**entry) for entry in entries["above_critical"]],
         tuned=[OfTuning(**entry) for entry in entries["tuned"]],
         rules=[OfRule(**entry) for entry in entries["rules"]],
-        arms_on_images=[OfArm(**entry) for entry in entries["arms_on_images"]],
+        arms_on_images=[_arm(entry) for entry in entries["arms_on_images"]],
         integrated=entries["integrated"],
         missing=entries["missing"],
         protocols=entries["protocols"],
@@ -147,6 +147,12 @@ def _row(entry: Mapping[str, Any]) -> Row:
 def _floor(entry: Mapping[str, Any]) -> Floor:
     """A noise floor, as it was before."""
     return Floor(entry["task"], _contrast(entry), _finite(entry["spread"]), entry["height"])
+
+
+def _arm(entry: Mapping[str, Any]) -> OfArm:
+    """The inverse of `with_plain_numbers`; what is null in any arm was never there."""
+    always = {name: _finite(entry[name]) for name in ("critical_z_start", "critical_z_end")}
+    return OfArm(**{**entry, **always})
 
 
 def _contrast(entry: Mapping[str, Any]) -> Contrast:

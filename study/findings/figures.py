@@ -1,7 +1,7 @@
 """How the findings of the study are drawn: a figure per question, its claim as the title.
 
 Filled marks are what the primary contrasts are about, and the largest of them has the verdict. A
-band is the margin, within which a difference counts as none. Axes are linear.
+band is the margin: a difference that is shown to lie in it counts as none. Axes are linear.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from csbp_core.single_neuron import DEFAULT_LR
 from csbp_notebooks.figures import headline
 from csbp_notebooks.palette import (
     BP,
@@ -28,6 +29,7 @@ from csbp_notebooks.palette import (
     CSBP_MEMBRANE,
     NEUTRAL,
 )
+from csbp_notebooks.signs import less
 
 from ..experiments.experiment_1 import RATIOS, RESTS, TASK_NAMES as ONE_LAYER_TASKS
 from ..experiments.experiment_3 import TIMES
@@ -37,28 +39,32 @@ from ..tasks.tasks import TASKS
 from ..training.arms import BASELINE
 from .all_contrasts import Findings
 from .answers import (
-    AS_NOW,
-    CONDITIONS,
-    FROM_DATA,
     changes_under_noise,
     does_chaos_help,
     does_csbp_help,
     does_the_form_matter,
     does_the_recipe_help,
-    groups,
     is_it_robust,
     less_substeps,
+)
+from .cells import substeps_path
+from .measured import DECISIVE
+from .page_tables import UNFINISHED, difference, interval
+from .primary import CANNOT_BE_INTEGRATED
+from .rows import BEST_BP, EVERY_MARGIN, IMAGES, Label, Row, label_at, label_on_images
+from .secondary import PAIRS_ON_IMAGES
+from .words import (
+    AS_NOW,
+    CONDITIONS,
+    FROM_DATA,
+    OVER_BEST_BP,
+    gains_as_now,
+    groups,
     numbers,
     over_bp,
     rows_by_label,
     verdicts_of,
 )
-from .cells import substeps_path
-from .measured import DECISIVE
-from .page_tables import UNFINISHED
-from .primary import CANNOT_BE_INTEGRATED
-from .rows import BEST_BP, EVERY_MARGIN, IMAGES, Label, Row, label_at, label_on_images
-from .secondary import PAIRS_ON_IMAGES
 
 SMALL = 10  # points, the least
 WIDTH = 9.0  # inches; a page shows it at 80 % or more, so that 10 points are 8 or more there
@@ -106,9 +112,16 @@ def mark(style: Style, label: str) -> Line2D:
     return Line2D([], [], label=label, **style.keywords())
 
 
-def margin_mark(label: str = "margin: counts as no difference") -> Patch:
+def margin_mark(
+    label: str = "margin: equivalent if shown, by one-sided tests, to lie in it",
+) -> Patch:
     """The margin's band for a legend."""
     return Patch(**MARGIN, label=label)
+
+
+def bars_mark() -> Line2D:
+    """What bars, brackets and n are, for a legend: words alone."""
+    return Line2D([], [], ls="none", label="bars, [ ]: 95 % intervals; n: networks per arm")
 
 
 def draw_upright(ax: Axes, place: float, row: Row, style: Style) -> ErrorbarContainer:
@@ -140,7 +153,7 @@ def legend_below(fig: Figure, marks: Sequence[Artist], columns: int) -> None:
 
 def alt(fig: Figure, shows: str) -> str:
     """What a figure says, in words: its claim, and what it shows."""
-    claim = fig.get_suptitle().replace("\n", " ").rstrip(".")
+    claim = fig.get_suptitle().replace("\n", " ").replace("$", "").rstrip(".")
     return f"{claim}. Figure: {shows}."
 
 
@@ -175,27 +188,41 @@ def answers_figure(found: Findings, weights: Mapping[str, np.ndarray]) -> Figure
         neuron.plot(weights[name], ".", markersize=2, color=colour)
     neuron.set(xlabel="epoch", ylabel="weight $w$", title="One neuron learns to be silent")
     neuron.legend(
-        handles=[mark(Style(CSBP), "by CSBP"), mark(Style(BP), "by BP")], loc="lower right"
+        handles=[
+            mark(Style(CSBP), f"by CSBP, lr {DEFAULT_LR['csbp']:g}"),
+            mark(Style(BP), f"by BP, lr {DEFAULT_LR['bp']:g}"),
+        ],
+        loc="upper right",
     )
 
     rows = rows_by_label(found)
     over_best = {task: rows.get(over_bp(task, FROM_DATA)) for task in TASKS}
     over_best[IMAGES] = rows.get(label_on_images("csbp", BASELINE))
     _draw_in_margins(gain, over_best)
-    gain.set_title(f"Does it help? CSBP, tuned z,\n- best BP ({IMAGES}: BP)", fontsize=SMALL)
+    gain.set_title(
+        f"Does it help? CSBP at its\ntuned z, less best BP\n({IMAGES}: less BP)", fontsize=SMALL
+    )
     over_flow = {
         task: rows.get(label_at(task, DECISIVE, "csbp", "inner flow")) for task in ONE_LAYER_TASKS
     }
     _draw_in_margins(overshoot, over_flow)
-    overshoot.set_title("Is it the chaos? CSBP from\n2 $z_c$ - no overshoot", fontsize=SMALL)
+    overshoot.set_title(
+        "Is it the chaos? CSBP\nfrom 2 $z_c$, less the same\npull without overshoot",
+        fontsize=SMALL,
+        loc="right",
+    )
 
+    least, most = min(NETWORKS.values()), max(NETWORKS.values())
     helps = does_csbp_help(found).short
     headline(fig, f"Does CSBP help? {helps}. Is it the chaos? {does_chaos_help(found).short}.")
     marks = [
-        mark(PRIMARY, "difference in test accuracy, 95 % interval"),
-        margin_mark("margin: equivalent is what lies within for sure"),
+        mark(
+            PRIMARY,
+            f"difference in test accuracy, 95 % interval; {least} to {most} networks per arm",
+        ),
+        margin_mark("margin, \u00b1 points: equivalent if shown, by one-sided tests, to lie in it"),
     ]
-    legend_below(fig, marks, columns=2)
+    legend_below(fig, marks, columns=1)
     return fig
 
 
@@ -208,23 +235,27 @@ def _draw_in_margins(ax: Axes, by_task: Mapping[str, Row | None]) -> None:
             continue
         margin = EVERY_MARGIN[task]
         if max(abs(row.found.low), abs(row.found.high)) > FARTHEST * margin:
-            _write_at_the_edge(ax, place, row.found.estimate / margin)
+            _write_at_the_edge(ax, place, row, margin)
         else:
             draw_lying(ax, place, row, PRIMARY, unit=margin)
     names = [
-        f"{task}:\n{UNFINISHED if row is None else row.verdict}" for task, row in by_task.items()
+        f"{task}:\n{UNFINISHED if row is None else row.verdict}, \u00b1{EVERY_MARGIN[task]:g}"
+        for task, row in by_task.items()
     ]
     ax.set_yticks(range(len(names)), names, fontsize=SMALL)
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.set_xlabel("difference / margin")
 
 
-def _write_at_the_edge(ax: Axes, place: float, margins: float) -> None:
-    """An estimate too far off to be drawn, with an arrow towards it."""
-    edge = np.sign(margins) * FARTHEST
-    inwards = 0.7 * edge
-    ax.annotate("", (edge, place), (inwards, place), arrowprops={"color": CSBP, "arrowstyle": "->"})
-    ax.text(inwards, place - 0.05, f"{margins:+.0f}", color=CSBP, ha="center", va="bottom")
+def _write_at_the_edge(ax: Axes, place: float, row: Row, margin: float) -> None:
+    """A contrast too far off to be drawn, in margins, with an arrow towards it."""
+    edge = np.sign(row.found.estimate) * FARTHEST
+    ends = (edge, place), (0.7 * edge, place)
+    ax.annotate("", *ends, arrowprops={"color": CSBP, "arrowstyle": "->"})
+    words = f"{difference(row.found.estimate / margin, 0)} "
+    words += interval(row.found.low / margin, row.found.high / margin, 0)
+    side = "left" if edge < 0 else "right"
+    ax.text(edge, place - 0.08, words, color=CSBP, ha=side, va="bottom", fontsize=SMALL)
     ax.set_xlim(min(edge, -2) - 0.2, max(edge, 2) + 0.2)
 
 
@@ -232,15 +263,15 @@ def _write_at_the_edge(ax: Axes, place: float, margins: float) -> None:
 
 OVERSHOOT = {
     "inside": Style(CSBP),
-    "published": Style(CSBP, is_filled=False),
+    "published": Style(CSBP, "^", is_filled=False),
 }
 
-# By rule: what overshoots is blue; what acts outside of the momentum is open.
+# By rule: what overshoots is blue and round; what acts outside of the momentum is open.
 RULE_STYLES = {
     "bp": (Style(BP, "s"), "-"),
     "csbp": (Style(CSBP), "-"),
-    "inner flow": (Style(CONTROL), "-"),
-    "outer flow": (Style(CONTROL, is_filled=False), "--"),
+    "inner flow": (Style(CONTROL, "D"), "-"),
+    "outer flow": (Style(CONTROL, "D", is_filled=False), "--"),
     "kick": (Style(CSBP, is_filled=False), "--"),
     "noise": (Style(CONTROL, "x"), ":"),
 }
@@ -272,14 +303,15 @@ def overshoot_figure(found: Findings) -> Figure:
         _draw_rules(lower, rows, task)
         upper.set_title(f"{task}, n = {NETWORKS[task]}\n{_primary_line(rows, task)}")
         lower.set_xticks(range(len(RATIOS)), [f"{ratio:g}" for ratio in RATIOS])
-        lower.set_xlabel("$z_0 / z_c$")
-    axes[0, 0].set_ylabel("csbp - inner flow, points")
+        lower.set(xlabel="$z_0 / z_c$", ylim=(0, 103))
+    axes[0, 0].set_ylabel(f"{less('csbp', 'inner flow')}, points")
     axes[1, 0].set_ylabel("test accuracy, %, $h^*$ = 1")
-    headline(fig, does_chaos_help(found).claim)
+    headline(fig, does_chaos_help(found).claim.replace("z_c", "$z_c$"))
     marks = [
-        mark(PRIMARY, "primary contrast: $h^*$ = 1, $z_0$ = 2 $z_c$"),
-        mark(OVERSHOOT["inside"], "rest at $h^*$ = 1, inside the surrogate's support"),
-        mark(OVERSHOOT["published"], "rest at $h^*$ = 6.19, as published"),
+        mark(PRIMARY, "above: primary contrast, $h^*$ = 1, $z_0$ = 2 $z_c$"),
+        mark(OVERSHOOT["inside"], "above: $h^*$ = 1, inside the surrogate's support"),
+        mark(OVERSHOOT["published"], f"above: $h^*$ = 6.19, as published{_where_unfinished(rows)}"),
+        bars_mark(),
         margin_mark(),
         Line2D([], [], **AT_CRITICAL, label="$z_c$: unstable from here on"),
         Line2D([], [], color=BP, lw=1, label="best BP (its own rate and epochs)"),
@@ -289,6 +321,14 @@ def overshoot_figure(found: Findings) -> Figure:
         marks.append(Line2D([], [], label=RULE_NAMES[rule], **keywords))
     legend_below(fig, marks, columns=2)
     return fig
+
+
+def _where_unfinished(rows: Mapping[Label, Row]) -> str:
+    """In which tasks the published rest point is not there yet, in brackets; may be empty."""
+    published = DECISIVE._replace(rest="published")
+    labels = {task: label_at(task, published, "csbp", "inner flow") for task in ONE_LAYER_TASKS}
+    tasks = [task for task, label in labels.items() if label not in rows]
+    return f"\n({UNFINISHED}: {', '.join(tasks)})" if tasks else ""
 
 
 def _primary_line(rows: Mapping[Label, Row], task: str) -> str:
@@ -302,7 +342,7 @@ def _draw_overshoot(ax: Axes, rows: Mapping[Label, Row], task: str) -> None:
     ax.axhspan(-EVERY_MARGIN[task], EVERY_MARGIN[task], **MARGIN)
     ax.axhline(0, **ZERO)
     ax.axvline(RATIOS.index(1.0), **AT_CRITICAL)
-    for rest, aside in zip(RESTS, (-0.12, 0.12), strict=True):
+    for rest, aside in zip(RESTS, (0, 0.24), strict=True):
         for place, ratio in enumerate(RATIOS):
             there = DECISIVE._replace(rest=rest, ratio=ratio)
             row = rows.get(label_at(task, there, "csbp", "inner flow"))
@@ -360,20 +400,28 @@ def dead_neurons_figure(found: Findings) -> Figure:
             _draw_dead(right, place, rows.get(over_bp(task, condition, measure="dead")), condition)
     primary = {task: rows.get(over_bp(task, FROM_DATA)) for task in TASKS}
     _label_tasks(left, primary)
-    left.set_xlabel("csbp - best BP, in margins of the task")
+    left.set_xlabel(f"{less('csbp', 'best BP')}, in margins of the task")
     right.axvline(0, **ZERO)
-    right.set_xlabel("dead hidden neurons after training, %")
+    right.set_xlabel("hidden neurons that never spike\non the test samples, %")
     verdicts = groups(verdicts_of(found, "2"))
-    contrast = "csbp - best BP, both from data-driven weights"
-    headline(fig, f"Does CSBP help, or is it dead neurons? {contrast}: {verdicts}")
+    is_there = [over_bp(task, AS_NOW) in rows for task in TASKS]
+    ahead = f"interval above zero in {len(gains_as_now(rows))} of {sum(is_there)} tasks"
+    headline(
+        fig,
+        f"Does CSBP help, or is it dead neurons? {OVER_BEST_BP}, both from torch's weights: "
+        f"{ahead}; both from data-driven weights: {verdicts}",
+    )
     marks = [
-        mark(CONDITION_STYLES[FROM_DATA]._replace(is_primary=True), "primary contrast"),
+        mark(
+            CONDITION_STYLES[FROM_DATA]._replace(is_primary=True), "primary: data-driven, constant"
+        ),
         *(mark(CONDITION_STYLES[name], CONDITION_NAMES[name]) for name in CONDITIONS),
+        bars_mark(),
         margin_mark(),
-        mark(Style(BP), "dead after BP"),
-        mark(Style(CSBP), "dead after csbp"),
+        mark(Style(BP), "right: silent after BP"),
+        mark(Style(CSBP), "right: silent after csbp"),
     ]
-    legend_below(fig, marks, columns=3)
+    legend_below(fig, marks, columns=2)
     return fig
 
 
@@ -427,19 +475,22 @@ def membrane_figure(found: Findings) -> Figure:
             style = (CANNOT if is_refused else MEMBRANE)._replace(is_primary=True)
             draw_lying(left, place, rows[task], style, unit=EVERY_MARGIN[task])
     _label_tasks(left, {task: rows.get(task) for task in TASKS})
-    left.set_xlabel("membrane - quadratic pull,\nin margins of the task")
+    left.set_xlabel(f"{less('membrane', 'quadratic pull')},\nin margins of the task")
     for number, task in enumerate(TASKS):
         ax = fig.add_subplot(grid[number // 3, 1 + number % 3])
         _draw_substeps(ax, found, task)
         if number % 3 == 0:
-            ax.set_ylabel("membrane - its sub-steps, points", fontsize=SMALL)
+            sides = less("membrane", "the same update")
+            ax.set_ylabel(f"{sides}\nin small pieces, points", fontsize=SMALL)
     headline(fig, does_the_form_matter(found).claim)
     marks = [
         mark(MEMBRANE._replace(is_primary=True), "primary contrast, at the tuned z"),
-        mark(MEMBRANE, "no verdict: overshoot of the membrane form"),
-        mark(CANNOT, "cannot be integrated"),
+        mark(MEMBRANE, "right, no verdict: what jumping in one update does"),
+        bars_mark(),
         margin_mark(),
     ]
+    if None in found.integrated.values():
+        marks.append(mark(CANNOT, "cannot be integrated: no number of pieces is enough"))
     legend_below(fig, marks, columns=2)
     return fig
 
@@ -451,15 +502,21 @@ def _draw_substeps(ax: Axes, found: Findings, task: str) -> None:
     rows = less_substeps(found)
     for place, times in enumerate(TIMES):
         row = rows.get((task, times))
-        if row is not None:
-            is_integrated = found.integrated[substeps_path(task, times)] is not None
-            draw_upright(ax, place, row, MEMBRANE if is_integrated else CANNOT)
+        if row is None:
+            words: dict[str, Any] = {
+                "rotation": 90,
+                "ha": "center",
+                "va": "bottom",
+                "fontsize": SMALL,
+            }
+            ax.text(place, 0.04, UNFINISHED, transform=ax.get_xaxis_transform(), **words)
+            continue
+        is_integrated = found.integrated[substeps_path(task, times)] is not None
+        draw_upright(ax, place, row, MEMBRANE if is_integrated else CANNOT)
     ax.set_xticks(range(len(TIMES)), [f"{times}" for times in TIMES])
     ax.set(xlim=(-0.5, len(TIMES) - 0.5), xlabel="$z$ / tuned $z$")
     ax.set_title(task)
     ax.tick_params(labelsize=SMALL)
-    if not any((task, times) in rows for times in TIMES):
-        say_unfinished(ax)
 
 
 # Experiment 4
@@ -484,7 +541,8 @@ def recipe_figure(found: Findings) -> Figure:
     for place, (first, second) in enumerate(PAIRS_ON_IMAGES):
         row = rows.get(label_on_images(first, second))
         networks = len(SPLITS) if first in FC1_ARMS else NETWORKS[IMAGES]
-        names.append(f"{NAMES_ON_IMAGES[first]} - {NAMES_ON_IMAGES[second]}, n = {networks}")
+        sides = less(NAMES_ON_IMAGES[first], NAMES_ON_IMAGES[second])
+        names.append(f"{sides}, n = {networks}")
         if row is None:
             names[-1] += f" ({UNFINISHED})"
             continue
@@ -496,17 +554,28 @@ def recipe_figure(found: Findings) -> Figure:
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.set_xlabel("difference in test accuracy, points")
     headline(fig, does_the_recipe_help(found).claim)
-    marks = [
-        mark(Style(CSBP, is_primary=True), "primary contrast"),
-        mark(Style(CSBP), "csbp, no verdict"),
-        mark(Style(CONTROL), "control, no verdict"),
-        margin_mark(),
-    ]
-    legend_below(fig, marks, columns=4)
+    marks: list[Artist] = [mark(Style(CSBP, is_primary=True), "primary contrast"), bars_mark()]
+    shown = [rows.get(label_on_images(*pair)) for pair in PAIRS_ON_IMAGES]
+    if any(row is not None and row.verdict is None for row in shown):
+        marks += [
+            mark(Style(CSBP), "csbp, no verdict"),
+            mark(Style(CONTROL), "control, no verdict"),
+        ]
+    marks.append(margin_mark())
+    legend_below(fig, marks, columns=2)
     return fig
 
 
 # Robustness
+
+
+HOW_TO_READ = """above 0: CSBP's lead grows
+inputs: sd of the noise
+jitter: sd, in time steps
+deletion: share left out
+weights: relative sd
+bars: 95 % intervals
+n: networks per arm"""
 
 
 def robustness_figure(found: Findings) -> Figure:
@@ -520,12 +589,13 @@ def robustness_figure(found: Findings) -> Figure:
         ax.set_title(f"{task}, n = {NETWORKS[task]}")
         ax.tick_params(labelsize=SMALL)
     for ax in axes[:, 0]:
-        ax.set_ylabel("change of csbp - BP, points", fontsize=SMALL)
+        ax.set_ylabel(f"change of {less('csbp', 'BP')},\npoints", fontsize=SMALL)
     headline(fig, is_it_robust(found).claim)
     marks = [
         mark(CONDITION_STYLES[FROM_DATA], "from data-driven weights"),
         mark(CONDITION_STYLES[AS_NOW], "from torch's weights\n(fashion_mnist: the recipe)"),
-        margin_mark("margin of the task, for size"),
+        margin_mark("margin of the task"),
+        Line2D([], [], ls="none", label=HOW_TO_READ),
     ]
     axes.flat[-1].axis("off")
     axes.flat[-1].legend(handles=marks, loc="center", fontsize=SMALL)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from csbp_notebooks.signs import MINUS, less
+
 from ..experiments.experiment_1 import RATIOS, TASK_NAMES as ONE_LAYER_TASKS
 from ..experiments.experiment_3 import TIMES
 from ..tasks.tasks import TASKS
@@ -33,11 +35,12 @@ RATIOS_ABOVE = tuple(ratio for ratio in RATIOS if ratio >= 1)
 
 CURVE_AT = (1, 5, 10, 20)  # twentieths of the epochs, in which validation accuracy is shown
 
-GRID = """\
+GRID = f"""\
 A table per task, rest point (inside the surrogate's support, or as published) and annealing (in
 how many of how many twentieths of the task's epochs z falls; *held*: over the second half). Below
-z0 / z_c = 1 nothing is unstable: there csbp - inner flow is the weaker pull of the flow, and no
-chaos. Where inner flow - bp at some ratio is as large as csbp - bp, what csbp gains is strength.
+z0 / z_c = 1 nothing is unstable: there csbp {MINUS} inner flow is the weaker pull of the flow,
+and no chaos. Where inner flow {MINUS} bp at some ratio is as large as csbp {MINUS} bp, what csbp
+gains is strength.
 """
 
 SUBSTEPS = """\
@@ -78,9 +81,9 @@ test samples: accuracy, spikes per neuron and hundred time steps, (neuron, sampl
 surrogate gradient at any step, and dead neurons. Means over networks, in per cent.
 """
 
-ROBUSTNESS = """\
-Differences under noise, and (*- none*) those minus the differences without noise: only the second
-are robustness.
+ROBUSTNESS = f"""\
+Differences under noise, and (*{MINUS} none*) those minus the differences without noise: only the
+second are robustness.
 """
 
 
@@ -210,7 +213,8 @@ def dead_neurons(found: Findings) -> str:
         of_starts = [row for row in rows if row.label.condition in SCHEDULES]
         tabled = pivot(of_starts, "task", task_of, lambda row: row.label.condition)
         if tabled:
-            texts.append(titled(f"### BP from data - BP as now, by schedule: {title}", tabled))
+            sides = less("BP from data", "BP as now")
+            texts.append(titled(f"### {sides}, by schedule: {title}", tabled))
     return titled("## Experiment 2: dead neurons", *texts)
 
 

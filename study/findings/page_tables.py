@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 from tabulate import tabulate
 
+from csbp_notebooks.signs import MINUS, less, with_minus
+
 from ..training.arms import BASELINE
 from .rows import BEST_BP, EVERY_MARGIN, Row, is_of_accuracy
 
@@ -45,13 +47,23 @@ def interval(low: float, high: float, places: int) -> str:
         >>> interval(-0.004, 1.5, 2)
         '[0.00, 1.50]'
     """
-    return f"[{low:z.{places}f}, {high:z.{places}f}]"  # z: no minus before zero
+    return with_minus(f"[{low:z.{places}f}, {high:z.{places}f}]")  # z: no minus before zero
+
+
+def difference(estimate: float, places: int) -> str:
+    """An estimate with its sign.
+
+    Example:
+        >>> difference(0.254, 2), difference(-0.004, 2)
+        ('+0.25', '+0.00')
+    """
+    return with_minus(f"{estimate:+z.{places}f}")
 
 
 def estimate(row: Row) -> str:
     """An estimate with its sign, and a mark if it is below the noise floor."""
     mark = f" {BELOW}" if row.below_floor else ""
-    return f"{row.found.estimate:+z.{decimals(row)}f}{mark}"
+    return f"{difference(row.found.estimate, decimals(row))}{mark}"
 
 
 def with_interval(row: Row) -> str:
@@ -106,13 +118,13 @@ def pivot(
 
 def between(row: Row) -> str:
     """The two sides of a contrast."""
-    return f"{row.label.first} - {row.label.second}"
+    return less(row.label.first, row.label.second)
 
 
 def less_bp(row: Row) -> str:
     """The same in experiment 2, where bp is the best BP."""
     second = BEST_BP if row.label.second == BASELINE else row.label.second
-    return f"{row.label.first} - {second}"
+    return less(row.label.first, second)
 
 
 def task_of(row: Row) -> str:
@@ -122,7 +134,7 @@ def task_of(row: Row) -> str:
 
 def measure_of(row: Row) -> str:
     """What a contrast is in."""
-    return row.label.measure
+    return row.label.measure.replace(" - ", f" {MINUS} ")  # "- none": the change under noise
 
 
 def titled(title: str, *texts: str) -> str:

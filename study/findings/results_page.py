@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from csbp_notebooks.marks import in_lines
+from csbp_notebooks.signs import MINUS, less
+
 from ..experiments.experiment_1 import TASK_NAMES as ONE_LAYER_TASKS
 from ..protocol import digest
 from ..tasks.tasks import TASKS
@@ -20,6 +23,7 @@ from .page_tables import (
     UNFINISHED,
     between,
     decimals,
+    difference,
     interval,
     less_bp,
     table,
@@ -28,14 +32,15 @@ from .page_tables import (
     with_interval,
 )
 from .rows import BEST_BP, IMAGES, Label, Row
+from .words import missing_in_words
 
 # The primary contrast of every experiment: its tasks, its sides, and what those expect who believe
 # in chaos (in CSBP, for experiments 2 and 4), with our own hypothesis.
 PRIMARY = {
-    "1": (ONE_LAYER_TASKS, "csbp - inner flow", "> 0 (ours: equivalent or < 0)"),
-    "2": (tuple(TASKS), "csbp - best bp, start from data", "> 0 (ours: equivalent)"),
-    "3": (tuple(TASKS), "membrane - quadratic pull on it", "> 0 (ours: equivalent)"),
-    "4": ((IMAGES,), "csbp - bp", "> 0 (ours: equivalent)"),
+    "1": (ONE_LAYER_TASKS, less("csbp", "inner flow"), "> 0 (ours: equivalent or < 0)"),
+    "2": (tuple(TASKS), less("csbp", "best bp, start from data"), "> 0 (ours: equivalent)"),
+    "3": (tuple(TASKS), less("membrane", "quadratic pull on it"), "> 0 (ours: equivalent)"),
+    "4": ((IMAGES,), less("csbp", "bp"), "> 0 (ours: equivalent)"),
 }
 
 PRIMARY_COLUMNS = (
@@ -69,7 +74,7 @@ def page(found: Findings) -> str:
     """The whole page."""
     sections = [
         INTRODUCTION,
-        _cells(found),
+        _which_cells(found),
         _primary(found),
         _beside(found),
         time_above_critical(found.above_critical),
@@ -82,30 +87,30 @@ def page(found: Findings) -> str:
         robustness(found),
         _choices(found),
         _missing(found),
+        _texts_and_commits(found),
     ]
     return "\n".join(sections)
 
 
-def _cells(found: Findings) -> str:
-    """Which cells there are, and by which protocol they were made."""
-    present = sum(len(paths) for paths in found.protocols.values())
-    lines = [f"{present} cells are there, {len(found.missing)} are missing."]
-    others = {text: paths for text, paths in found.protocols.items() if text != digest()}
-    if not others:
-        lines.append("All were made under the protocol as it is now.")
-    for text, paths in others.items():
-        cells = f"{len(paths)}: {', '.join(paths)}"
+def _which_cells(found: Findings) -> str:
+    """How many cells there are, and whether all ran under the protocol as it is."""
+    lines = [missing_in_words(found)]
+    earlier = sum(len(paths) for paths in _earlier(found).values())
+    if earlier:
         lines.append(
-            f"Under another text of the protocol (SHA-256 {text[:12]}; its last section says what "
-            f"changed), {cells}."
+            f"{earlier} ran under an earlier text of the protocol, which differs from this one by "
+            "no more than its last section lists. The *None.* with which that section begins "
+            "means that no hypothesis, margin or test was changed."
         )
-    commits = [
-        f"{commit[:12]}{DIRTY if commit.endswith(DIRTY) else ''} ({len(paths)} cells)"
-        for commit, paths in found.commits.items()
-    ]
-    if commits:
-        lines.append(f"Commit of the code: {', '.join(commits)}.")
-    return "\n\n".join(lines) + "\n"
+    else:
+        lines.append("All that are there ran under the protocol as it is now.")
+    lines.append("The last two sections name the cells.")
+    return in_lines(" ".join(lines))
+
+
+def _earlier(found: Findings) -> dict[str, list[str]]:
+    """The cells that ran under another text of the protocol, by its SHA-256."""
+    return {text: paths for text, paths in found.protocols.items() if text != digest()}
 
 
 def _primary(found: Findings) -> str:
@@ -179,9 +184,9 @@ def _on_chaos(found: Findings) -> str:
     names = [task for task, is_so in helps.items() if is_so]
     where = ", ".join(names) if names else "no task"
     return (
-        f"Chaos helps in {where}, of {', '.join(helps)}. It does where csbp - inner flow *helps*, "
-        "and csbp is above BP of the same length and above the best BP, with intervals that leave "
-        "out zero; above the first alone, overshoot speeds training up.\n"
+        f"Chaos helps in {where}, of {', '.join(helps)}. It does where csbp {MINUS} inner flow "
+        "*helps*, and csbp is above BP of the same length and above the best BP, with intervals "
+        "that leave out zero; above the first alone, overshoot speeds training up.\n"
     )
 
 
@@ -195,7 +200,7 @@ def _noise_floor(found: Findings) -> str:
     lines = []
     for task, floor in found.floors.items():
         places = task_decimals(task)
-        mean = f"{floor.found.estimate:+z.{places}f}"
+        mean = difference(floor.found.estimate, places)
         ends = interval(floor.found.low, floor.found.high, places)
         lines.append([task, f"{mean} {ends}", f"{floor.spread:.{places}f}", _height(floor)])
     columns = ["task", "mean", "standard deviation per network", "floor"]
@@ -231,3 +236,19 @@ def _missing(found: Findings) -> str:
     lines = [f"* {folder}: {', '.join(of_folder)}" for folder, of_folder in names.items()]
     text = "\n".join(lines) if lines else "None."
     return titled("## Missing cells", text + "\n")
+
+
+def _texts_and_commits(found: Findings) -> str:
+    """Under which earlier texts of the protocol, and by which code, the cells ran."""
+    lines = [
+        f"* Earlier text of the protocol, SHA-256 {text[:12]} ({len(paths)}): {', '.join(paths)}."
+        for text, paths in _earlier(found).items()
+    ]
+    commits = [
+        f"{commit[:12]}{DIRTY if commit.endswith(DIRTY) else ''} ({len(paths)} cells)"
+        for commit, paths in found.commits.items()
+    ]
+    if commits:
+        lines.append(f"* Commit of the code: {', '.join(commits)}.")
+    text = "\n".join(lines) if lines else "None."
+    return titled("## What the cells were made with", text + "\n")

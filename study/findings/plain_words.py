@@ -1,0 +1,189 @@
+"""The answers that come first, in sentences for a reader who has read nothing else.
+
+They hold whatever the verdicts are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ..contrasts import CANNOT_TELL, EQUIVALENT, HELPS, HURTS
+from ..experiments.experiment_1 import TASK_NAMES as ONE_LAYER_TASKS
+from ..tasks.tasks import TASKS
+from .all_contrasts import Findings
+from .page_tables import UNFINISHED
+from .rows import EVERY_MARGIN, Label, Row
+from .words import (
+    AS_NOW,
+    FROM_DATA,
+    NOT_FROM_GOOD_WEIGHTS,
+    enumerated,
+    gains_as_now,
+    given_by_weights,
+    listed,
+    over_best_bp_at_twice,
+    over_bp,
+    points,
+    rows_by_label,
+    side_of_zero,
+    verdicts_of,
+)
+
+# By verdict, how CSBP stands to what it is compared with, and the word before its name.
+STANDS = {
+    HELPS: ("better", "than"),
+    EQUIVALENT: ("within the margin", "of"),
+    HURTS: ("worse", "than"),
+    CANNOT_TELL: ("undecided", "against"),
+    UNFINISHED: ("still to be compared", "with"),
+}
+
+
+# Does CSBP help?
+
+
+def csbp_in_plain_words(found: Findings, short: str) -> str:
+    """CSBP against the best BP from both kinds of weights, and by the authors' recipe.
+
+    Args:
+        found: the findings.
+        short: the answer in a few words, which these sentences follow.
+    """
+    where = "From weights that leave no neuron silent"
+    if short == NOT_FROM_GOOD_WEIGHTS:
+        where = "There"
+    of_tasks = standing(verdicts_of(found, "2"), "the best BP")
+    sentences = [
+        f"{where} it is {of_tasks}{_closest(found)}{_on_images(found)}.",
+        _from_torchs_weights(rows_by_label(found)),
+    ]
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def standing(verdict_of: Mapping[str, str], other: str) -> str:
+    """How CSBP stands to something, with the number of tasks.
+
+    Args:
+        verdict_of: by task.
+        other: what it is compared with.
+
+    Example:
+        >>> standing({"a": "hurts", "b": "cannot tell", "c": "cannot tell"}, "BP")
+        'worse than BP in 1 of 3 tasks and undecided in 2'
+        >>> standing({"a": "helps", "b": "helps"}, "BP")
+        'better than BP in all 2 tasks'
+    """
+    verdicts = list(verdict_of.values())
+    parts: list[str] = []
+    for verdict, (stands, before_name) in STANDS.items():
+        number = verdicts.count(verdict)
+        if number and parts:
+            parts.append(f"{stands} in {number}")
+        elif number:
+            where = f"in {_so_many(number, len(verdicts))} tasks"
+            parts.append(f"{stands} {before_name} {other} {where}")
+    return enumerated(parts)
+
+
+def _so_many(number: int, total: int) -> str:
+    """A number of tasks out of all."""
+    return f"all {total}" if number == total else f"{number} of {total}"
+
+
+def _closest(found: Findings) -> str:
+    """Which task comes closest to its margin, in brackets, if all are within; else empty."""
+    rows = [row for row in found.primary if row.label.experiment == "2"]
+    if set(verdicts_of(found, "2").values()) != {EQUIVALENT}:
+        return ""
+    closest = max(rows, key=lambda row: abs(row.found.estimate) / EVERY_MARGIN[row.label.task])
+    task = closest.label.task
+    return f" (closest: {task}, {points(closest)} of {EVERY_MARGIN[task]:g} points)"
+
+
+def _on_images(found: Findings) -> str:
+    """How CSBP stands to BP where both follow the authors' recipe."""
+    (verdict,) = verdicts_of(found, "4").values()
+    stands, before_name = STANDS[verdict]
+    where = f"{before_name} the authors' BP on Fashion-MNIST"
+    if set(verdicts_of(found, "2").values()) == {verdict}:
+        return f", and {where}"
+    return f"; it is {stands} {where}"
+
+
+def _from_torchs_weights(rows: Mapping[Label, Row]) -> str:
+    """What CSBP gains from torch's weights, and what better weights give BP; may be empty."""
+    all_rows = [rows.get(over_bp(task, AS_NOW)) for task in TASKS]
+    present = [row for row in all_rows if row is not None]
+    if not present:
+        return ""
+    gains = gains_as_now(rows)
+    said = f"From torch's weights it gains in {len(gains)} of {len(present)}"
+    if gains:
+        named = ", ".join(f"{row.label.task} {points(row)}" for row in gains)
+        said += f" ({named})"
+    losses = sum(side_of_zero(row) == "below zero" for row in present)
+    if losses:
+        said += f" and loses in {losses}"
+    return f"{said}{_better_weights_instead(rows, gains)}."
+
+
+def _better_weights_instead(rows: Mapping[Label, Row], gains: Sequence[Row]) -> str:
+    """What data-driven weights give the best BP in those tasks; empty unless known in all."""
+    from_data = [rows.get(over_bp(row.label.task, FROM_DATA)) for row in gains]
+    given = [
+        given_by_weights(row, data)
+        for row, data in zip(gains, from_data, strict=True)
+        if data is not None
+    ]
+    if not gains or len(given) < len(gains):
+        return ""
+    return f"; data-driven ones give BP {enumerated(given)}"
+
+
+# Is it the chaos?
+
+
+def chaos_in_plain_words(found: Findings, without_gain: Sequence[str]) -> str:
+    """CSBP against the same pull without overshoot, and against the best BP.
+
+    Args:
+        found: the findings.
+        without_gain: tasks in which overshoot helps and is no gain over BP.
+    """
+    over_flow = standing(verdicts_of(found, "1"), "the same pull without overshoot")
+    against_bp = _against_best_bp(over_best_bp_at_twice(rows_by_label(found)))
+    said = f"With z falling from twice the critical strength z_c, CSBP is {over_flow}{against_bp}."
+    if without_gain:
+        said += f" In {listed(without_gain)} that is no gain over BP."
+    return said
+
+
+def _against_best_bp(rows: Sequence[Row]) -> str:
+    """How far it is above or below the best BP, by intervals; empty where nothing is there."""
+    parts = []
+    for side, words in (("above zero", "above"), ("below zero", "below")):
+        sizes = [abs(row.found.estimate) for row in rows if side_of_zero(row) == side]
+        if sizes:
+            where = _so_many(len(sizes), len(ONE_LAYER_TASKS))
+            parts.append(f"{_range_of(sizes)} points {words} the best BP in {where}")
+    level = sum(side_of_zero(row) == "around zero" for row in rows)
+    if level:
+        where = _so_many(level, len(ONE_LAYER_TASKS))
+        parts.append(f"neither above nor below the best BP for sure in {where}")
+    return f", and {enumerated(parts)}" if parts else ""
+
+
+def _range_of(sizes: Sequence[float]) -> str:
+    """From the least to the largest of some differences.
+
+    Example:
+        >>> _range_of([54.64, 9.04]), _range_of([0.34])
+        ('9 to 55', '0.3')
+    """
+    ends = dict.fromkeys(_rounded(end) for end in (min(sizes), max(sizes)))
+    return " to ".join(ends)
+
+
+def _rounded(size: float) -> str:
+    """A difference in whole points, or in one digit if it is smaller than a point."""
+    return f"{size:.0f}" if size >= 1 else f"{size:.1g}"
