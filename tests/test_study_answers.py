@@ -10,7 +10,7 @@ from study.contrasts import Contrast
 from study.experiments.experiment_1 import TASK_NAMES as ONE_LAYER_TASKS
 from study.findings.all_contrasts import Findings
 from study.findings.answers import answers, summary
-from study.findings.measured import DECISIVE, AboveCritical, OfTuning
+from study.findings.measured import DECISIVE, AboveCritical, OfArm, OfTuning
 from study.findings.rows import Label, Row, label_at
 from study.findings.words import groups, lead, missing_in_words
 from study.tasks.tasks import TASKS
@@ -266,6 +266,29 @@ def test_changes_under_noise_are_counted_on_both_sides_of_zero():
     assert "from data-driven weights it grows in 0 and shrinks in 2 of 2" in said
     assert "from torch's weights it grows in 1 and shrinks in 0 of 1" in said
     assert said.endswith("by the authors' recipe it grows in 0 and shrinks in 0 of 1")
+
+
+@pytest.mark.parametrize("start", [[0.0, 1.0], [0.5, 0.5]])
+def test_two_starts_on_images_are_one_only_where_batch_norms_own_was_chosen(start):
+    arm = OfArm("bp_data", start, 88.0, 1.0, 1.0, None, None, None, None)
+    beside = answers(made(arms_on_images=[arm]))[RECIPE].beside
+    assert ("the same training" in beside) == (start == [0.0, 1.0])
+
+
+def test_what_csbp_and_inner_flow_come_to_on_images_is_their_own_mean():
+    label = Label("4", "fashion_mnist", "", "", "fc1_csbp", "fc1_inner_flow")
+    beside = answers(made(secondary=[row(label, -63.0, means=(10.0, 73.0))]))[RECIPE].beside
+    assert "csbp ends at 10.0 %, inner flow at 73.0 %, in the mean of 8 networks" in beside
+
+
+@pytest.mark.parametrize("growth", [2.0, 0.0, -2.0])
+def test_a_pull_stands_beside_csbp_where_csbps_lead_grows_under_noise(growth):
+    label = Label("4", "fashion_mnist", "", "", "csbp", "bp", "inputs 0.1 - none")
+    both = [row(label, growth), row(label._replace(first="quadratic"), 3.0)]
+    beside = answers(made(secondary=both))[ROBUST].beside
+    said = "inputs 0.1: +2.00 [1.50, 2.50] by CSBP, +3.00 [2.50, 3.50] by the quadratic pull"
+    assert (said in beside) == (growth > 0)
+    assert growth > 0 or not beside
 
 
 def every_word(found):

@@ -14,6 +14,8 @@ from csbp_notebooks.signs import less
 from ..contrasts import EQUIVALENT, HELPS, HURTS
 from ..experiments.experiment_1 import TASK_NAMES as ONE_LAYER_TASKS
 from ..experiments.experiment_3 import TIMES
+from ..experiments.experiment_4 import FC1_ARMS
+from ..protocol import SPLITS
 from ..tasks.tasks import TASKS
 from ..training.arms import BASELINE
 from .all_contrasts import Findings, chaos_helps
@@ -48,6 +50,9 @@ from .words import (
 )
 
 REST_IN_WORDS = {"inside": "h* = 1", "published": "the published h*"}  # of experiment 1
+
+
+BATCH_NORMS_START = [0.0, 1.0]  # mean and standard deviation of a channel's current
 
 
 class Answer(NamedTuple):
@@ -381,13 +386,40 @@ def does_the_recipe_help(found: Findings) -> Answer:
         row = rows.get(label_on_images(arm, BASELINE))
         if row is not None:
             said.append(f"{name} {numbers(row)}")
-    beside = f"What else is gained over BP, in points: {', '.join(said)}." if said else ""
+    beside = []
+    if said:
+        beside.append(f"What else is gained over BP, in points: {', '.join(said)}.")
+    beside += _same_start(found)
+    beside += _overshoot_on_images(rows)
     return Answer(
         "Does the authors' recipe help, on a real data set?",
         lead(verdict_of),
         f"{OVER_BP} on Fashion-MNIST: {result}",
-        beside=beside,
+        beside=" ".join(beside),
     )
+
+
+def _same_start(found: Findings) -> list[str]:
+    """What is to be said where the data-driven start of the images is that of batch norm."""
+    starts = {arm.arm: arm.start_from_data for arm in found.arms_on_images}
+    if starts.get("bp_data") != BATCH_NORMS_START:
+        return []
+    return [
+        "Of the data-driven starts tuning chose mean 0 and standard deviation 1, which batch norm "
+        "gives by itself: the two are the same training there."
+    ]
+
+
+def _overshoot_on_images(rows: Mapping[Label, Row]) -> list[str]:
+    """What csbp and inner flow come to on fc1, from its z_c; empty where one is not there."""
+    row = rows.get(label_on_images(*FC1_ARMS))
+    if row is None:
+        return []
+    csbp, flow = row.means
+    return [
+        f"On the output of fc1 alone, z falling from z_c at h* = 1: csbp ends at {csbp:.1f} %, "
+        f"inner flow at {flow:.1f} %, in the mean of {len(SPLITS)} networks."
+    ]
 
 
 def is_it_robust(found: Findings) -> Answer:
@@ -412,7 +444,23 @@ def is_it_robust(found: Findings) -> Answer:
         "No verdict",
         f"How the lead of CSBP over BP changes under noise, by uncorrected intervals: "
         f"{'; '.join(said)}",
+        beside=_pull_under_noise(found, rows),
     )
+
+
+def _pull_under_noise(found: Findings, rows: Sequence[Row]) -> str:
+    """Whether a plain pull's lead grows as csbp's does, by the recipe; empty if csbp's does not."""
+    all_rows = rows_by_label(found)
+    grows = [
+        row for row in rows if row.label.experiment == "4" and side_of_zero(row) == "above zero"
+    ]
+    said = []
+    for row in grows:
+        pull = all_rows.get(row.label._replace(first="quadratic"))
+        if pull is not None:
+            noise = row.label.measure.removesuffix(" - none")
+            said.append(f"{noise}: {numbers(row)} by CSBP, {numbers(pull)} by the quadratic pull")
+    return f"Where it grows by the recipe, in points: {'; '.join(said)}." if said else ""
 
 
 def changes_under_noise(found: Findings) -> list[Row]:

@@ -532,27 +532,17 @@ NAMES_ON_IMAGES = {
 
 
 def recipe_figure(found: Findings) -> Figure:
-    """All contrasts by the authors' recipe, in points."""
+    """All contrasts by the authors' recipe, in points; that from z_c has an axis of its own."""
     rows = rows_by_label(found)
-    fig, ax = plt.subplots(figsize=(WIDTH, 4.2), layout="constrained")
-    ax.axvspan(-EVERY_MARGIN[IMAGES], EVERY_MARGIN[IMAGES], **MARGIN)
-    ax.axvline(0, **ZERO)
-    names = []
-    for place, (first, second) in enumerate(PAIRS_ON_IMAGES):
-        row = rows.get(label_on_images(first, second))
-        networks = len(SPLITS) if first in FC1_ARMS else NETWORKS[IMAGES]
-        sides = less(NAMES_ON_IMAGES[first], NAMES_ON_IMAGES[second])
-        names.append(f"{sides}, n = {networks}")
-        if row is None:
-            names[-1] += f" ({UNFINISHED})"
-            continue
-        is_primary = row.verdict is not None
-        style = Style(CSBP if "csbp" in first else CONTROL, is_primary=is_primary)
-        draw_lying(ax, place, row, style)
-        names[-1] += f"\n{numbers(row)}"
-    ax.set_yticks(range(len(names)), names, fontsize=SMALL)
-    ax.set_ylim(len(names) - 0.5, -0.5)
-    ax.set_xlabel("difference in test accuracy, points")
+    by_recipe = [pair for pair in PAIRS_ON_IMAGES if pair != FC1_ARMS]
+    fig, (upper, lower) = plt.subplots(
+        2, 1, figsize=(WIDTH, 5.2), height_ratios=(len(by_recipe), 1.4), layout="constrained"
+    )
+    _draw_pairs(upper, rows, by_recipe)
+    upper.set_title("by the recipe")
+    _draw_pairs(lower, rows, [FC1_ARMS])
+    lower.set_title("on the output of fc1 alone, z falling from $z_c$ (other scale)")
+    lower.set_xlabel("difference in test accuracy, points")
     headline(fig, does_the_recipe_help(found).claim)
     marks: list[Artist] = [mark(Style(CSBP, is_primary=True), "primary contrast"), bars_mark()]
     shown = [rows.get(label_on_images(*pair)) for pair in PAIRS_ON_IMAGES]
@@ -564,6 +554,26 @@ def recipe_figure(found: Findings) -> Figure:
     marks.append(margin_mark())
     legend_below(fig, marks, columns=2)
     return fig
+
+
+def _draw_pairs(ax: Axes, rows: Mapping[Label, Row], pairs: Sequence[tuple[str, str]]) -> None:
+    """Contrasts between arms on images, one below the other."""
+    ax.axvspan(-EVERY_MARGIN[IMAGES], EVERY_MARGIN[IMAGES], **MARGIN)
+    ax.axvline(0, **ZERO)
+    names = []
+    for place, (first, second) in enumerate(pairs):
+        row = rows.get(label_on_images(first, second))
+        networks = len(SPLITS) if first in FC1_ARMS else NETWORKS[IMAGES]
+        sides = less(NAMES_ON_IMAGES[first], NAMES_ON_IMAGES[second])
+        names.append(f"{sides}, n = {networks}")
+        if row is None:
+            names[-1] += f" ({UNFINISHED})"
+            continue
+        style = Style(CSBP if "csbp" in first else CONTROL, is_primary=row.verdict is not None)
+        draw_lying(ax, place, row, style)
+        names[-1] += f"\n{numbers(row)}"
+    ax.set_yticks(range(len(names)), names, fontsize=SMALL)
+    ax.set_ylim(len(names) - 0.5, -0.5)
 
 
 # Robustness
