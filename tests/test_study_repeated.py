@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from study.experiments.repeated import REPEATED, main
+from csbp_notebooks.files import ROOT
+from study.experiments.repeated import REPEATED, in_words, main
 from study.findings.cells import expected_cells
 
 CELL = {
@@ -51,6 +52,16 @@ def test_the_last_bit_of_a_number_counts(folders):
     assert found(folders)["differing"] == ["rules.csbp.accuracy.1"]
 
 
+def test_words_say_how_many_entries_differ(folders):
+    change(folders, lambda cell: cell.update(task="digits_1"))
+    cells = {"a": found(folders), "b": {"entries": 1996, "differing": []}}
+    assert (
+        in_words({"cells": cells}) == "2 cells were made a second time: 1 of 2,000 entries differs."
+    )
+    cells["a"]["differing"] = []
+    assert in_words({"cells": cells}).endswith(": all 2,000 entries are the same.")
+
+
 def test_an_entry_that_only_one_has_differs(folders):
     change(folders, lambda cell: cell["rules"]["csbp"].pop("finite"))
     change(folders, lambda cell: cell.update(lr=0.1))
@@ -76,3 +87,9 @@ def test_two_cells_of_every_experiment_are_made_again():
     assert set(REPEATED) <= set(expected_cells())
     experiments = [name.split("/")[0] for name in REPEATED]
     assert experiments == sorted(2 * [f"experiment_{number}" for number in (1, 2, 3, 4)])
+
+
+def test_every_entry_of_the_cells_made_twice_is_the_same():
+    cells = json.loads((ROOT / "study" / "repeated.json").read_text())["cells"]
+    assert {name.removesuffix(".json") for name in cells} == set(REPEATED)
+    assert all(cell["entries"] > 0 and not cell["differing"] for cell in cells.values())

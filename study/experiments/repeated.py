@@ -6,7 +6,7 @@ python -m study.experiments.repeated study/results runs/study/again --out study/
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,26 @@ def compared(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
 def _without_provenance(cell: dict[str, Any]) -> dict[str, Any]:
     """What is to repeat."""
     return {name: value for name, value in cell.items() if name != NOT_COMPARED}
+
+
+def in_words(found: Mapping[str, Any]) -> str:
+    """What the command found, a sentence.
+
+    Args:
+        found: what it wrote.
+
+    Example:
+        >>> in_words({"cells": {"a": {"entries": 3, "differing": ["z"]}}})
+        '1 cell was made a second time: 1 of 3 entries differs.'
+    """
+    cells = found["cells"].values()
+    entries = sum(cell["entries"] for cell in cells)
+    differing = sum(len(cell["differing"]) for cell in cells)
+    were = "1 cell was" if len(cells) == 1 else f"{len(cells)} cells were"
+    if differing == 0:
+        return f"{were} made a second time: all {entries:,} entries are the same."
+    differ = "differs" if differing == 1 else "differ"
+    return f"{were} made a second time: {differing:,} of {entries:,} entries {differ}."
 
 
 def command_line() -> argparse.ArgumentParser:
