@@ -68,8 +68,7 @@ def test_a_far_too_large_z_is_warned_of_and_a_small_one_is_not():
     assert reported(1e6)[1].first("share") == 1
 
 
-@pytest.fixture(scope="module")
-def cell():
+def made_cell(jobs):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
@@ -78,9 +77,18 @@ def cell():
         data = FashionMNIST(made_images(2300, seed=2), made_images(10, seed=3))
         networks = Networks(seeds=[SEED, SEED + 1], splits=[9, 10])
         setting = Setting(images=2100, channels=(2, 3), features=5, epochs=1)
-        made = run_cell(data, networks, setting)
+        made = run_cell(data, networks, setting, jobs)
     torch.set_num_threads(threads)
     return made
+
+
+@pytest.fixture(scope="module")
+def cell():
+    return made_cell(jobs=1)
+
+
+def test_two_processes_make_the_cell_of_one(cell):
+    assert made_cell(jobs=2) == cell
 
 
 def test_a_cell_has_the_ladder_that_its_own_first_reports_give(cell):

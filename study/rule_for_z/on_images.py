@@ -15,9 +15,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import joblib
 import numpy as np
 import torch
 from torch import Tensor
+
+from csbp_core.checks import check
 
 from .. import command
 from ..command import plain
@@ -29,7 +32,7 @@ from ..experiments.experiment_4 import (
     images_of_split,
     network_at_start,
 )
-from ..fashion_mnist.images import FashionMNIST, load
+from ..fashion_mnist.images import FashionMNIST, Split, load
 from ..fashion_mnist.network import ImageNetwork, Output
 from ..fashion_mnist.training import LR, Addition, AuthorsCSBP, train
 from ..findings.rows import IMAGES
@@ -74,6 +77,20 @@ class Reported(AuthorsCSBP):
         return epochs[0] if epochs else None
 
 
+class OfNetwork(NamedTuple):
+    """A network that was trained at one z.
+
+    Attributes:
+        accuracy: on the held-out images at the end, in [0, 1].
+        first_reports: fc1's share at each of `CALLS`; None for BP.
+        first: by sign its first epoch, None for none; None for BP.
+    """
+
+    accuracy: float
+    first_reports: list[float | None] | None
+    first: dict[str, int | None] | None
+
+
 class Trained(NamedTuple):
     """Networks that were trained at one z.
 
@@ -92,6 +109,7 @@ def run_cell(
     data: FashionMNIST,
     networks: Networks = TUNING_NETWORKS,
     setting: Setting = PROTOCOL_SETTING,
+    jobs: int = 1,
 ) -> dict[str, Any]:
     """Train networks at `PROBE`, and at the ladder of z that their first reports give.
 
@@ -99,6 +117,7 @@ def run_cell(
         data: of which only the training images are used.
         networks: which, and on which splits.
         setting: what they share; its images leave some to hold out.
+        jobs: processes that train at the same time, >= 1; the cell is the same for any number.
 
     Returns what `on_a_task.run_cell` does, as far as it applies: `first_reports`, `rule`,
     `trainings` and `warnings`. `z_tuned` is the z of the ladder, `PROBE` and the authors' included,
@@ -107,13 +126,12 @@ def run_cell(
     Raises ValueError, one line, for a number out of range.
     """
     check_setting(setting)
-    probe = _trained(data, networks, setting, PROBE)
+    check("jobs", jobs, "[1, inf)", integer=True)
+    (probe,) = _trained(data, networks, setting, [PROBE], jobs)
     strengths = ladder(probe.first_reports, {"authors": AUTHORS_Z, "probe": PROBE})
-    by_z = {PROBE: probe}
-    for strength in strengths:
-        if strength.z not in by_z:
-            by_z[strength.z] = _trained(data, networks, setting, strength.z)
-    bp = _trained(data, networks, setting, None)
+    others = list(dict.fromkeys(strength.z for strength in strengths if strength.z != PROBE))
+    bp, *at_others = _trained(data, networks, setting, [None, *others], jobs)
+    by_z = {PROBE: probe, **dict(zip(others, at_others, strict=True))}
     best = max(sorted(by_z), key=lambda z: np.mean(by_z[z].accuracies))
     without = {"name": "bp", "z": None, "share": 0.0}
     return {
@@ -137,25 +155,43 @@ def _trained(
     data: FashionMNIST,
     networks: Networks,
     setting: Setting,
-    z: float | None,
-) -> Trained:
-    """Train every network by csbp from this z; by BP for None."""
-    accuracies = []
-    reported = []
-    for seed, number in zip(networks.seeds, networks.splits, strict=True):
-        split = images_of_split(data, number, setting)
-        net = network_at_start(seed, setting, None)
-        addition = Addition(net, setting.epochs)
-        if z is not None:
-            addition = Reported(net, setting.epochs, z)
-            reported.append(addition)
-        history = train(net, addition, split, seed)
-        accuracies.append(history.curve[-1])
-    shares = np.array([each.first_reports for each in reported], dtype=float)  # None is NaN
+    zs: Sequence[float | None],
+    jobs: int,
+) -> list[Trained]:
+    """Train every network at every z, by csbp; by BP for None."""
+    splits = [images_of_split(data, number, setting) for number in networks.splits]
+    starts = list(zip(splits, networks.seeds, strict=True))
+    ends = joblib.Parallel(jobs)(
+        joblib.delayed(_train_network)(split, seed, setting, z)
+        for z in zs
+        for split, seed in starts
+    )
+    number = len(starts)
+    return [_together(ends[first : first + number]) for first in range(0, len(ends), number)]
+
+
+def _train_network(split: Split, seed: int, setting: Setting, z: float | None) -> OfNetwork:
+    """Train a network by csbp from this z; by BP for None."""
+    torch.set_num_threads(1)  # as `command.run` does: a process of joblib has its own number
+    net = network_at_start(seed, setting, None)
+    if z is None:
+        history = train(net, Addition(net, setting.epochs), split, seed)
+        return OfNetwork(history.curve[-1], None, None)
+    addition = Reported(net, setting.epochs, z)
+    history = train(net, addition, split, seed)
+    first = {sign: addition.first(sign) for sign in SIGNS}
+    return OfNetwork(history.curve[-1], addition.first_reports, first)
+
+
+def _together(ends: Sequence[OfNetwork]) -> Trained:
+    """What the networks of one z came to, in their order."""
+    reports = [end.first_reports for end in ends if end.first_reports is not None]
+    shares = np.array(reports, dtype=float)  # None is NaN
+    firsts = [end.first for end in ends if end.first is not None]
     return Trained(
-        accuracies=accuracies,
+        accuracies=[end.accuracy for end in ends],
         first_reports=torch.from_numpy(shares.T[..., np.newaxis]),
-        first={sign: [each.first(sign) for each in reported] for sign in SIGNS},
+        first={sign: [first[sign] for first in firsts] for sign in SIGNS},
     )
 
 
@@ -174,12 +210,13 @@ def command_line() -> argparse.ArgumentParser:
     """The arguments of `main`."""
     parser = command.parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of Fashion-MNIST")
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at the same time")
     return parser
 
 
 def made(options: argparse.Namespace) -> dict[str, Any]:
     """The cell that the command line asks for."""
-    return run_cell(load("--data", options.data))
+    return run_cell(load("--data", options.data), jobs=options.jobs)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
