@@ -586,14 +586,29 @@ def summary(results: Mapping[str, Any]) -> str:
     faster = round(fastest / document, -4)
     line = (
         f"`ChaoticLoss` on every layer adds {on_cpu} to a step of training on a CPU, and "
-        f"{on_gpu} on a GPU ({gpu}). A compiled layer of `LIF` takes"
+        f"{on_gpu} on a GPU ({gpu}). On a CPU a compiled layer of `LIF` takes"
         f" {min(times):.2f} to {max(times):.2f} of SpikingJelly's time and keeps {kept:.2f} of its"
-        f" memory for the backward pass. The compiled map of Example 1, many neurons on two"
+        f" memory for the backward pass; on the GPU {_over_kernels(results['gpu_lif'])} of the time"
+        f" of SpikingJelly's own kernels there. The compiled map of Example 1, many neurons on two"
         f" threads, runs {faster:,.0f} times as many epochs of a neuron a second as the document's"
         f" way, one neuron on one thread. The tables, and how to repeat them:"
         f" [BENCHMARKS.md](BENCHMARKS.md)."
     )
     return in_lines(line)
+
+
+KERNELS = ("triton", "cuda")  # SpikingJelly's backends beside torch
+
+
+def _over_kernels(result: Mapping[str, Any]) -> str:
+    """Our compiled layer's time over that of SpikingJelly's kernels, from the least to the most."""
+    ratios = [
+        times["ours, `compiled`"] / time
+        for times in result["seconds"].values()
+        for way, time in times.items()
+        if way.endswith(KERNELS)
+    ]
+    return f"{min(ratios):.2f} to {max(ratios):.2f}"
 
 
 def _range_of_added(result: Mapping[str, Any]) -> str:
