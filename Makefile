@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 unexport LC_ALL  # as C it keeps Python before 3.13 from a folder whose name is not ASCII
 .NOTPARALLEL:  # each uses all cores by itself, also under make -j
-.PHONY: figures test venv lab notebooks verdicts bench experiment_1 experiment_2 experiment_3 experiment_4 rule_for_z repeated study sweep site clean $(NOTEBOOKS)
+.PHONY: figures test venv lab notebooks verdicts bench experiment_1 experiment_2 experiment_3 experiment_4 rule_for_z chaos_of_training repeated study sweep site clean $(NOTEBOOKS)
 
 figures: $(READY)  ## every notebook on all cores, figures and numbers into images/
 	$(BIN)/csbp-run all -p output_dir images
@@ -47,6 +47,9 @@ repeated: $(READY)  ## two cells of every experiment again, and study/repeated.j
 	$(STUDY) -- $@
 
 rule_for_z: $(READY)  ## how to choose z, tried on tuning networks, into study/results/rule_for_z/
+	$(STUDY) -- $@
+
+chaos_of_training: $(READY)  ## exponents along trainings and of layers by themselves, into study/results/chaos/
 	$(STUDY) -- $@
 
 study: $(READY)  ## all that study/config.yaml asks for, the experiments behind notebook 08; goes on where it was stopped

@@ -4,8 +4,12 @@
 
     from csbp_core import ChaoticLoss
 
-    chaos = ChaoticLoss(z=10, beta=0.01 ** (1 / steps)).attach(model, ["conv1", "fc1"])
+    # After `total_steps` steps of chaos a hundredth of z is left.
+    chaos = ChaoticLoss(z=10, beta=0.01 ** (1 / total_steps)).attach(model, ["conv1", "fc1"])
     loss = criterion(model(x), y) + chaos()
+    loss.backward()
+    optimizer.step()
+    chaos.step()
 
 `csbp_core.dynamics`, the exact map behind the published Example 1, is imported at its first use:
 its compiler, numba, takes longer to import than all the rest.

@@ -1,7 +1,6 @@
 """How a figure is made: one set-up call, the style, and files that repeat byte for byte."""
 
 import io
-import re
 import textwrap
 from pathlib import Path
 from typing import Literal
@@ -17,8 +16,9 @@ from numpy.typing import ArrayLike
 from csbp_core.checks import check
 
 from .files import ROOT, replace_file, replace_files, writable_folder
-from .marks import NO_BREAK_SPACE
+from .marks import NO_BREAK_SPACE, keep_intervals
 from .provenance import record
+from .signs import as_printed
 
 __all__ = [
     "ROOT",  # of .files, as replace_file and writable_folder are; here is their old import path
@@ -44,7 +44,6 @@ STYLE = {
 }
 HEADLINE = 12  # points
 LETTERS_PER_INCH = 10.8  # of a headline, on average
-SPACE_OF_INTERVAL = r" (?=\[)|(?<=,) (?=[^\[]*\])"  # as in "0.2 [0.1, 0.3]", which is not broken
 
 
 def setup(output_dir: str | Path, seed: int = 0) -> Path:
@@ -119,12 +118,13 @@ def headline(fig: plt.Figure, claim: str) -> str:
 
     Args:
         fig: the figure; with layout="constrained" its axes make room.
-        claim: a sentence, its numbers computed.
+        claim: a sentence, its numbers computed; its signs become those of print.
 
     Returns the claim as plain text, for the alt text.
     """
+    claim = as_printed(claim)
     letters = int(fig.get_figwidth() * LETTERS_PER_INCH)
-    whole = re.sub(SPACE_OF_INTERVAL, NO_BREAK_SPACE, claim)
+    whole = keep_intervals(claim)
     lines = textwrap.fill(whole, letters, break_long_words=False, break_on_hyphens=False)
     lines = lines.replace(NO_BREAK_SPACE, " ")
     fig.suptitle(lines, x=0.01, ha="left", fontsize=HEADLINE)
@@ -158,10 +158,11 @@ def show_figure(fig: plt.Figure, alt: str) -> None:
 
     Args:
         fig: the figure.
-        alt: what it says, in words, for those who do not see it; stored beside the picture, in the
-            output's metadata, where JupyterLab, nbconvert and Sphinx look for it.
+        alt: what it says, in words, for those who do not see it, with the signs of print; stored
+            beside the picture, in the output's metadata, where JupyterLab, nbconvert and Sphinx
+            look for it.
     """
-    display(Image(_drawn(fig, "png", {"Software": None}), alt=alt))
+    display(Image(_drawn(fig, "png", {"Software": None}), alt=as_printed(alt)))
     plt.close(fig)
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 
 WIDTH = 118  # of a line
 NO_BREAK_SPACE = "\u00a0"
 SIGNS = ("- ", "+ ", "% ")
+END = r"[-+\u2212]?[\d.,]*\d"  # of an interval
+SPACE_OF_INTERVAL = rf" (?=\[{END}, {END}\])|(?<=,) (?={END}\])| (?=\u00b1 )|(?<=\u00b1) "
 
 
 def replace_block(text: str, maker: str, name: str, content: str) -> str:
@@ -36,8 +39,18 @@ def replace_block(text: str, maker: str, name: str, content: str) -> str:
     return before + start + content + end + after
 
 
+def keep_intervals(text: str) -> str:
+    """The text with no-break spaces where no line may end: before and in [a, b], about a \u00b1.
+
+    Example:
+        >>> keep_intervals("up +0.2 [0.1, 0.3] there") == "up +0.2\u00a0[0.1,\u00a00.3] there"
+        True
+    """
+    return re.sub(SPACE_OF_INTERVAL, NO_BREAK_SPACE, text)
+
+
 def in_lines(text: str, first: str = "", others: str = "") -> str:
-    """A paragraph in lines, none too long, and none that begins with a sign.
+    """A paragraph in lines, none too long, none that begins with a sign, intervals kept whole.
 
     At the start of a line, a minus would begin a list, and a per cent sign a comment of MyST.
 
@@ -53,6 +66,7 @@ def in_lines(text: str, first: str = "", others: str = "") -> str:
         break_long_words=False,
         break_on_hyphens=False,
     )
+    text = keep_intervals(text)
     for sign in SIGNS:
         text = text.replace(f" {sign}", f"{NO_BREAK_SPACE}{sign}")
     return wrapper.fill(text) + "\n"

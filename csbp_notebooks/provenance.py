@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from .files import ROOT, replace_file
+from .signs import as_printed
 
 PACKAGES = ("csbp_core", "csbp_notebooks", "study")  # the project's own
 VERSIONED = ("torch", "numpy", "matplotlib")  # packages whose versions are recorded
@@ -37,7 +38,9 @@ def record(path: Path, *, notebook: str, parameters: dict, results: dict) -> Non
         notebook: the notebook's name, without its suffix. Where csbp-run runs it, its own name is
             recorded, so that a copy does not pass for the original.
         parameters: what it ran with, usually `notebook_parameters()`.
-        results: numbers, text, lists, dictionaries, NumPy arrays and tensors.
+        results: numbers, text, lists, dictionaries, NumPy arrays and tensors. What it has under
+            `summary`, a sentence, and `alt`, a dictionary of them, is recorded with the signs of
+            print; all else as it is.
 
     Raises ValueError for NaN and inf, for which JSON has no word, and TypeError for other objects
     that JSON does not know; both in one line that says where.
@@ -54,9 +57,24 @@ def record(path: Path, *, notebook: str, parameters: dict, results: dict) -> Non
         **code_of(notebook),
         **from_pythonpath(),
     }
-    content = {"results": for_json(results, "results"), "provenance": provenance}
+    content = {"results": for_json(printed(results), "results"), "provenance": provenance}
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
     replace_file(path.with_name(f"{path.name}.json"), text.encode() + b"\n")
+
+
+def printed(results: dict) -> dict:
+    """Results whose sentences, those under `summary` and `alt`, have the signs of print.
+
+    Example:
+        >>> printed({"last": "-1", "summary": "it rises by 5%"})
+        {'last': '-1', 'summary': 'it rises by 5 %'}
+    """
+    sentences: dict[str, Any] = {}
+    if "summary" in results:
+        sentences["summary"] = as_printed(results["summary"])
+    if "alt" in results:
+        sentences["alt"] = {name: as_printed(text) for name, text in results["alt"].items()}
+    return results | sentences
 
 
 def for_json(value: Any, place: str) -> Any:

@@ -7,23 +7,33 @@ from typing import Any
 from IPython.display import Markdown, display
 from tabulate import tabulate
 
-# How the cell of a number begins: 1.5, +3, -2 [-4, 1], inf, or "-" alone where there is none. The
-# minus may be the true one.
-NUMBER = re.compile(r"[-+\u2212]?(\d|inf\b|$)")
+from .signs import as_printed
+
+# How the cell of a number begins: 1.5, +3, -2 [-4, 1], inf, nan. The minus may be the true one.
+NUMBER = re.compile(r"[-+\u2212]?(\d|inf\b|nan\b)")
+NO_NUMBER = ("", "-", "not finite")  # in the place of one
+WORD = re.compile(r"(?!inf|nan)[^\W\d_]{3,}")  # units, "to" and "of" are shorter
 
 
 def say(text: str) -> None:
-    """Show a sentence whose numbers were computed; Markdown."""
-    display(Markdown(text))
+    """Show a sentence whose numbers were computed; Markdown, its signs as those of print."""
+    display(Markdown(as_printed(text)))
 
 
 def table(rows: Iterable[Sequence], columns: Sequence[str]) -> None:
-    """Show rows of text and numbers under the names of their columns, each cell as it is.
+    """Show rows of text and numbers under the names of their columns, as `as_table` has them."""
+    say(as_table(rows, columns))
 
-    Columns of numbers are aligned on the right; see `sides`.
+
+def as_table(rows: Iterable[Sequence], columns: Sequence[str]) -> str:
+    """Rows of text and numbers under the names of their columns, as Markdown.
+
+    Each cell stays as it is, but for its signs, which are those of print. Columns of numbers are
+    aligned on the right; see `sides`.
     """
-    lines = list(rows)
-    say(tabulate(lines, columns, "pipe", disable_numparse=True, colalign=sides(lines)))
+    # Here, and not by `say` alone: a cell that gets longer there would leave its column.
+    lines = [[as_printed(str(cell)) for cell in row] for row in rows]
+    return tabulate(lines, columns, "pipe", disable_numparse=True, colalign=sides(lines))
 
 
 def sides(rows: Sequence[Sequence[Any]]) -> list[str]:
@@ -40,7 +50,13 @@ def sides(rows: Sequence[Sequence[Any]]) -> list[str]:
 
 
 def _side(column: Iterable[Any]) -> str:
-    """A column is of numbers if all of its cells begin like one, or are empty."""
-    if all(NUMBER.match(str(cell)) for cell in column):
+    """A column is of numbers if all of its cells are."""
+    if all(_is_number(str(cell)) for cell in column):
         return "right"
     return "left"
+
+
+def _is_number(cell: str) -> bool:
+    """Whether a cell has numbers and no words, or says that there is no number."""
+    begins_like_one = NUMBER.match(cell) is not None
+    return cell in NO_NUMBER or (begins_like_one and not WORD.search(cell))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .signs import with_minus
+from .signs import plus_minus, with_minus
 
 HOLDS = "holds"
 HOLDS_IN_PART = "holds in part"
@@ -73,6 +74,10 @@ class Found:
             raise ValueError(f"{self.file} has no {key}: `make figures` writes it")
         return self.results[key]
 
+    def within(self, key: str) -> Found:
+        """What is recorded below a key, refused in the same way."""
+        return Found(self.file, self[key])
+
 
 def read_found(images: Path, name: str) -> Found:
     """What belongs to a figure.
@@ -113,11 +118,11 @@ def opening_answers(images: Path) -> list[OpeningAnswer]:
 
     Raises ValueError, one line, where a number is not there.
     """
-    study = read_found(images, "does_chaos_help")
+    answers = read_found(images, "does_chaos_help").within("answers")
     return [
         _is_it_real(read_found(images, "example2"), read_found(images, "burst_end")),
-        _of_study("Does CSBP help?", study, "Does CSBP help?"),
-        _of_study("Is it the chaos?", study, "Does chaos help?"),
+        _of_study("Does CSBP help?", answers.within("csbp")),
+        _of_study("Is it the chaos?", answers.within("chaos")),
     ]
 
 
@@ -125,13 +130,16 @@ def _is_it_real(run: Found, burst: Found) -> OpeningAnswer:
     """The published picture of CSBP."""
     holds = len(run["statements_that_hold"])
     checked = run["statements_checked"]
-    ends = burst["percentiles_of_the_end"]
-    end_of = burst["end_of_second_burst"]
+    ends = burst.within("percentiles_of_the_end")
+    end_of = burst.within("end_of_second_burst")
+    end = end_of.maybe("this machine")
     here = "none here"
-    if end_of["this machine"] is not None:
-        rank = burst["percentile_rank"]["this machine"]
-        here = f"{end_of['this machine']} here (later than {rank:.0f} % of those runs)"
+    if end is not None:
+        rank = math.floor(burst.within("percentile_rank")["this machine"])
+        here = f"{end} here (later than {rank} % of those runs)"
     short = "Its shape is" if holds == checked else "In part"
+    if holds == 0:
+        short = "No"
     plain = (
         f"{holds} of {checked} checked features come out; not the single points in the bursts, and "
         f"not the epoch in which the second one ends: {ends['5']:.0f} to {ends['95']:.0f} in 90 % "
@@ -141,9 +149,8 @@ def _is_it_real(run: Found, burst: Found) -> OpeningAnswer:
     return OpeningAnswer("Is the published figure real?", short, plain, "05_what_is_reproducible")
 
 
-def _of_study(question: str, study: Found, question_there: str) -> OpeningAnswer:
+def _of_study(question: str, answer: Found) -> OpeningAnswer:
     """What the study answers to a question, which notebook 8 may ask in other words."""
-    answer = Found(study.file, study["answers"][question_there])
     return OpeningAnswer(question, answer["short"], answer["plain"], WHERE_IT_IS_ASKED)
 
 
@@ -199,8 +206,8 @@ def cost_of_study(images: Path) -> str:
     if not missing:
         return f"{hours}."
     return (
-        f"{hours} so far; {missing} of {found['cells']} are not run yet, and `study/RESULTS.md` "
-        "names them."
+        f"{hours} so far, with {missing} of {found['cells']} not run yet; `study/RESULTS.md` says "
+        "which."
     )
 
 
@@ -226,7 +233,7 @@ def verdicts(images: Path) -> list[Verdict]:
         _of_bifurcations(exact_map, run),
         _of_burst_end(burst),
         _of_network(read_found(images, "multi_layer")),
-        *_of_trainings(read_found(images, "does_chaos_help")["answers"]),
+        *_of_trainings(read_found(images, "does_chaos_help").within("answers")),
         _of_authors_trainings(authors),
         _of_authors_gains(authors),
     ]
@@ -234,7 +241,7 @@ def verdicts(images: Path) -> list[Verdict]:
 
 def _of_bp(found: Found) -> Verdict:
     settled = found.maybe("epochs_until_settled")
-    w = found["w"]
+    w = found.within("w")
     first = with_minus(f"{w['first'][0]:g}")
     last = with_minus(f"{w['last']:.5f}")
     settles = settled is not None and abs(w["last"] - 0.4) < 0.005
@@ -308,8 +315,8 @@ def _of_bifurcations(found: Found, run: Found) -> Verdict:
 
 
 def _of_burst_end(found: Found) -> Verdict:
-    ends = found["percentiles_of_the_end"]
-    end_of = found["end_of_second_burst"]
+    ends = found.within("percentiles_of_the_end")
+    end_of = found.within("end_of_second_burst")
     published = end_of["published"]
     is_one_of_many = ends["1"] < published < ends["99"]
     return Verdict(
@@ -318,7 +325,7 @@ def _of_burst_end(found: Found) -> Verdict:
         measured=(
             f"with rounding noise the median is {ends['50']:.0f}, 90 % of runs end it at "
             f"{ends['5']:.0f} to {ends['95']:.0f}; without, here, "
-            + in_words(end_of["this machine"], "at {}", "it never ends")
+            + in_words(end_of.maybe("this machine"), "at {}", "it never ends")
         ),
         verdict="one run of many, rounding decides" if is_one_of_many else FAILS,
         notebook="05_what_is_reproducible",
@@ -351,9 +358,9 @@ def _of_network(found: Found) -> Verdict:
 
 
 class TrainingClaim(NamedTuple):
-    """What is claimed for training, and the question of notebook 8 that asks whether it is so."""
+    """What is claimed for training, and the name of notebook 8's answer to whether it is so."""
 
-    question: str
+    answer: str
     claim: str
     published: str
     test: str
@@ -361,25 +368,25 @@ class TrainingClaim(NamedTuple):
 
 TRAINING_CLAIMS = (
     TrainingClaim(
-        question="Does CSBP help?",
+        answer="csbp",
         claim="Networks trained with it are more accurate",
         published="abstract; tables of one run each",
         test="tests/test_study_answers.py",
     ),
     TrainingClaim(
-        question="Does chaos help?",
+        answer="chaos",
         claim="Chaos is what makes them so",
         published="abstract",
         test="tests/test_study_answers.py",
     ),
     TrainingClaim(
-        question="Does the membrane form do more than a plain pull?",
+        answer="form",
         claim="On the membrane the chaotic loss does more than a pull",
         published="not claimed; the form of the training code",
         test="tests/test_study_answers.py",
     ),
     TrainingClaim(
-        question="Does it make networks robust?",
+        answer="robust",
         claim="It makes networks more robust",
         published="abstract",
         test="tests/test_study_robustness.py",
@@ -387,23 +394,18 @@ TRAINING_CLAIMS = (
 )
 
 
-def _of_trainings(answers: Mapping[str, Mapping[str, str]]) -> list[Verdict]:
+def _of_trainings(answers: Found) -> list[Verdict]:
     return [
         Verdict(
             claim=asked.claim,
             published=asked.published,
-            measured=_reasons(answers[asked.question]),
-            verdict=answers[asked.question]["short"].lower(),
+            measured=answers.within(asked.answer)["reasons"],
+            verdict=answers.within(asked.answer)["short"].lower(),
             notebook=WHERE_IT_IS_ASKED,
             test=asked.test,
         )
         for asked in TRAINING_CLAIMS
     ]
-
-
-def _reasons(answer: Mapping[str, str]) -> str:
-    """The verdicts behind an answer, and what must be said with them."""
-    return "; ".join(part for part in (answer["because"], answer["though"]) if part)
 
 
 def _of_authors_trainings(found: Found) -> Verdict:
@@ -421,15 +423,13 @@ def _of_authors_trainings(found: Found) -> Verdict:
 
 
 def _of_authors_gains(found: Found) -> Verdict:
-    gains = {
-        data_set: (gain["difference"], 1.96 * gain["error"])
-        for data_set, gain in found["gains"].items()
-    }
+    gains = {}
+    recorded = found.within("gains")
+    for data_set in recorded.results:
+        gain = recorded.within(data_set)
+        gains[data_set] = (gain["difference"], 1.96 * gain["error"])
     clear = [difference > error for difference, error in gains.values()]
-    said = ", ".join(
-        f"{with_minus(f'{difference:+.2f}')} ± {error:.2f} ({data_set})"
-        for data_set, (difference, error) in gains.items()
-    )
+    said = ", ".join(f"{plus_minus(*gain)} ({data_set})" for data_set, gain in gains.items())
     return Verdict(
         claim=f"It gained accuracy in {len(gains)} data sets",
         published="tables, best epoch of one run each",

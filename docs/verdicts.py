@@ -8,6 +8,7 @@ from pathlib import Path
 from csbp_notebooks.files import ROOT
 from csbp_notebooks.verdict_text import as_page
 from csbp_notebooks.verdicts import verdicts
+from study.protocol import ON_NONE, WHEN_IT_WAS_FIXED
 
 INTRODUCTION = """\
 # Verdicts
@@ -18,11 +19,10 @@ same table.
 
 """
 
-STUDY = """
+STUDY = f"""
 Whether training gains anything was asked in four experiments, with tuned baselines and controls
-that decide, by a [protocol](study/PROTOCOL.md) whose hypotheses, margins and tests were fixed
-before they ran. Its last section lists what was added since; the "None." with which it begins says
-that no hypothesis, margin or test was changed. [Notebook 8](notebooks/08_does_chaos_help.ipynb)
+that decide, by a [protocol](study/PROTOCOL.md). {WHEN_IT_WAS_FIXED}
+{ON_NONE} [Notebook 8](notebooks/08_does_chaos_help.ipynb)
 draws what came out, and [all contrasts](study/RESULTS.md) stand on a page of their own.
 """
 

@@ -70,7 +70,7 @@ def in_three(train: Dataset, labels: Sequence[int], test: Any, validation: float
 
 def fashion_mnist(folder: Path, validation: float) -> Data:
     """Fashion-MNIST, from a folder with its four IDX files, compressed or not."""
-    images = load("folder", folder)
+    images = load(folder, given_as="folder")
     train = TensorDataset(images.train.x, images.train.y)
     test = TensorDataset(images.test.x, images.test.y)
     return in_three(train, images.train.y.tolist(), test, validation)

@@ -26,6 +26,7 @@ from csbp_notebooks.figures import (
     show_figure,
     writable_folder,
 )
+from csbp_notebooks.signs import MINUS
 
 FINGERPRINT = "bd3016cbe35cd92093fb4020973344959b12ba60481449862e582d34dd700a67"
 INSIDE_THE_AXES = np.s_[45:318, 95:537]  # rows and columns of pixels
@@ -207,6 +208,16 @@ def test_a_headline_stays_within_the_figure(tmp_path):
     assert box.x1 <= fig.bbox.x1
     assert fig.get_suptitle().count("\n") >= 2
     plt.close(fig)
+
+
+def test_headline_and_alt_text_have_the_minus_of_print(monkeypatch):
+    shown = []
+    monkeypatch.setattr(figures, "display", shown.append)
+    fig = plt.figure()
+    plain = headline(fig, "$w$ falls to -7")
+    show_figure(fig, "w falls to -7")
+    assert fig.get_suptitle() == f"$w$ falls to {MINUS}7"
+    assert plain == shown[0].alt == f"w falls to {MINUS}7"
 
 
 @pytest.mark.parametrize("beta", [0.9995, 0.999, 0.99])

@@ -25,6 +25,7 @@ from csbp_notebooks.provenance import (
     origin,
     record,
 )
+from csbp_notebooks.signs import MINUS
 
 
 def test_record_keeps_results_apart_from_provenance(tmp_path):
@@ -47,6 +48,24 @@ def test_record_writes_a_line_per_number_and_every_letter_as_it_is(tmp_path):
     lines = (tmp_path / "x.json").read_text().splitlines()
     known = ["{", ' "results": {', '  "w": [', "   1,", "   2", "  ],", '  "note": "1 → 0"', " },"]
     assert lines[: len(known)] == known
+
+
+def test_sentences_are_recorded_with_the_signs_of_print_and_all_else_as_it_is(tmp_path):
+    results = {
+        "summary": "w falls to -7",
+        "alt": {"a": "from -1 to -7", "b": "5% of all"},
+        "note": "-1",
+        "statements": {"w is above -7": True},
+    }
+    record(tmp_path / "x", notebook="n", parameters={"start": "-1"}, results=results)
+    stored = json.loads((tmp_path / "x.json").read_text())
+    assert stored["results"] == {
+        "summary": f"w falls to {MINUS}7",
+        "alt": {"a": f"from {MINUS}1 to {MINUS}7", "b": "5 % of all"},
+        "note": "-1",
+        "statements": {"w is above -7": True},
+    }
+    assert stored["provenance"]["parameters"] == {"start": "-1"}
 
 
 def test_record_keeps_a_dot_in_a_name(tmp_path):

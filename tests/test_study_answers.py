@@ -9,7 +9,7 @@ from csbp_notebooks.signs import less, with_minus
 from study.contrasts import Contrast
 from study.experiments.experiment_1 import TASK_NAMES as ONE_LAYER_TASKS
 from study.findings.all_contrasts import Findings
-from study.findings.answers import answers, summary
+from study.findings.answers import answers, for_record, summary
 from study.findings.measured import DECISIVE, AboveCritical, OfArm, OfTuning
 from study.findings.rows import Label, Row, label_at
 from study.findings.words import groups, lead, missing_in_words
@@ -23,10 +23,10 @@ REFUSED = "cannot be integrated"
 MAPPINGS = ("floors", "integrated", "protocols", "commits", "hours", "choices")  # of the findings
 
 
-def row(label, estimate=1.0, half_width=0.5, verdict=None, means=(0.0, 0.0)):
-    """A contrast with an interval about its estimate."""
+def row(label, estimate=1.0, half_width=0.5, verdict=None, means=(0.0, 0.0), p=0.5):
+    """A contrast with an interval about its estimate, and the p value of its two-sided test."""
     low, high = estimate - half_width, estimate + half_width
-    found = Contrast(estimate, low, high, low, high, 0.5, 0.5, smallest=1.0)
+    found = Contrast(estimate, low, high, low, high, p, 0.5, smallest=1.0)
     margin = None if verdict is None else 0.5
     return Row(label, means, found, margin, None, verdict)
 
@@ -46,6 +46,11 @@ def primary(experiment, task, verdict):
 def as_now(task, estimate):
     """csbp less the best BP, both from torch's weights; its interval reaches half a point."""
     return row(Label("2", task, "now, constant", "", "csbp", "bp"), estimate)
+
+
+def given_to_bp(task, estimate):
+    """What data-driven weights give the best BP, at a constant rate."""
+    return row(Label("2", task, "constant", "", "bp from data", "bp as now"), estimate)
 
 
 def made(primary=(), secondary=(), **others):
@@ -82,11 +87,52 @@ def test_csbp_helps_where_the_verdicts_say_so(verdict, short):
 
 
 def test_a_difference_within_its_margin_that_is_not_zero_is_named():
-    found = all_primary(EQUIVALENT)
-    label = next(row.label for row in found if row.label[:2] == ("2", "xor"))
-    others = [row for row in found if row.label != label]
-    answer = answers(made([*others, row(label, 7.0, 3.0, EQUIVALENT)]))[CSBP]
-    assert answer.though.endswith("leaves out zero in xor (+7.0 [4.0, 10.0], margin 0.5)")
+    found = with_rows_of_2({"xor": (7.0, 3.0, 0.5)})
+    though = answers(found)[CSBP].though
+    assert though.endswith("interval alone leaves out zero in xor (+7.0 [4.0, 10.0], margin 0.5)")
+
+
+def with_rows_of_2(found):
+    """Findings of equivalent contrasts, some of experiment 2 with (estimate, half width, p)."""
+    labels = [primary.label for primary in all_primary(EQUIVALENT)]
+    given = {("2", task): numbers for task, numbers in found.items()}
+    rows = []
+    for label in labels:
+        estimate, half_width, p = given.get(label[:2], (0.0, 0.5, 0.5))
+        rows.append(row(label, estimate, half_width, EQUIVALENT, p=p))
+    return made(rows)
+
+
+def test_not_zero_is_said_of_what_survives_the_correction_alone():
+    """Of six tests Holm's method multiplies .008 by 6 and .011, the second smallest, by 5."""
+    found = with_rows_of_2({"xor": (7.0, 3.0, 0.008), "digits_3": (0.3, 0.2, 0.011)})
+    assert 6 * 0.008 < 0.05 < 5 * 0.011
+    answer = answers(found)[CSBP]
+    assert "not zero, both by corrected tests: xor (+7.0 [4.0, 10.0], margin" in answer.though
+    assert "interval alone leaves out zero in digits_3 (+0.30 [0.10, 0.50]" in answer.though
+    assert "digits_3" not in answer.plain
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ({"xor": (7.0, 3.0, 0.001)}, "xor's, +7.0 points of 10, and not zero."),
+        ({"xor": (7.0, 8.0, 0.1)}, "xor's, +7.0 points of 10."),
+        (
+            {"xor": (7.0, 8.0, 0.1), "digits_3": (-0.1, 0.01, 0.001)},
+            with_minus("xor's, +7.0 points of 10; beside it not zero: digits_3's (-0.10)."),
+        ),
+    ],
+)
+def test_the_largest_difference_for_its_margin_is_named_and_what_is_not_zero(found, said):
+    """Of 10 points in xor 7 are 0.7 of it, and of 0.5 points in digits_1 0.1 are 0.2."""
+    assert f"margin is {said}" in plain(with_rows_of_2(found), CSBP)
+
+
+def test_what_is_below_the_noise_floor_is_not_said_to_be_anything_but_zero():
+    found = with_rows_of_2({"xor": (7.0, 3.0, 0.001)})
+    below = [row._replace(below_floor=True) for row in found.primary]
+    assert "not zero" not in plain(found._replace(primary=below), CSBP)
 
 
 def test_no_is_said_only_where_every_task_has_a_verdict_against_it():
@@ -115,7 +161,7 @@ def test_without_any_result_nothing_is_known():
 
 def test_csbp_does_not_help_from_good_weights_where_it_gains_from_torchs_alone():
     answer = answers(made(all_primary(EQUIVALENT), [as_now("xor", 1.0)]))[CSBP]
-    assert answer.short == "Not from weights that leave no neuron silent"
+    assert answer.short == "Not from data-driven weights"
 
 
 @pytest.mark.parametrize(
@@ -129,18 +175,30 @@ def test_csbp_does_not_help_from_good_weights_where_it_gains_from_torchs_alone()
 )
 def test_a_gain_is_explained_only_if_it_goes_with_the_weights(verdict, short):
     rows = [as_now(task, 1.0 if task == "xor" else 0.1) for task in TASKS]
-    answer = answers(made(all_primary(verdict), rows))[WHAT]
+    answer = answers(made(all_primary(verdict), [*rows, given_to_bp("xor", 0.9)]))[WHAT]
     assert answer.short == short
     assert "lies above zero in 1 of 6 tasks (xor +1.0 [0.5, 1.5])" in answer.because
 
 
+@pytest.mark.parametrize("given", [-20.0, 0.1, None])
+def test_a_gain_is_not_explained_by_weights_that_give_bp_nothing(given):
+    rows = [as_now(task, 1.0 if task in ("xor", "digits_1") else 0.1) for task in TASKS]
+    rows += [given_to_bp("digits_1", 5.0)]
+    rows += [] if given is None else [given_to_bp("xor", given)]
+    assert answers(made(all_primary(EQUIVALENT), rows))[WHAT].short == "Not shown"
+
+
+def test_an_explanation_by_some_of_the_tasks_is_one_so_far():
+    rows = [as_now("xor", 1.0), given_to_bp("xor", 5.0)]
+    answer = answers(made(all_primary(EQUIVALENT), rows))[WHAT]
+    assert answer.short == "By what data-driven weights give BP, too, so far"
+    assert "lies above zero in 1 of 6 tasks so far (xor +1.0" in answer.because
+
+
 def test_what_the_weights_give_bp_is_told_beside_the_gain():
-    """The best BP comes to 40 points from torch's weights, and to 70 from data-driven ones."""
-    now = row(Label("2", "xor", "now, constant", "", "csbp", "bp"), 35.0, means=(75.0, 40.0))
-    label = Label("2", "xor", "data, constant", "", "csbp", "bp")
-    data = row(label, 0.0, verdict=EQUIVALENT, means=(70.0, 70.0))
-    answer = answers(made([data], [now]))[WHAT]
-    assert answer.though == "data-driven weights give the best BP xor +30.0 there"
+    answer = answers(made(secondary=[as_now("xor", 35.0), given_to_bp("xor", 30.0)]))[WHAT]
+    said = "data-driven weights give the best BP there, in points: xor +30.0 [29.5, 30.5]"
+    assert answer.though == said
     assert answer.reasons == f"{answer.because}; {answer.though}"
 
 
@@ -173,7 +231,17 @@ def test_chaos_helps_where_overshoot_does_and_csbp_is_above_both_kinds_of_bp():
 
 
 def test_chaos_is_not_shown_to_help_where_csbp_is_not_above_bp():
-    assert chaos(HELPS, over=0.1).short == "Not shown"
+    answer = chaos(HELPS, over=0.1)
+    assert answer.short == "Not shown"
+    assert "In digits_1, randman_1, xor that is not shown to be a gain over BP." in answer.plain
+
+
+def test_overshoot_that_is_not_compared_with_bp_is_said_to_be_so():
+    answer = answers(made(all_primary(HELPS), over_bp("xor", 1.0)))[CHAOS]
+    assert answer.short == "In 1 of 3 tasks so far"
+    assert "In digits_1, randman_1 it is not yet compared with BP." in answer.plain
+    assert "digits_1, randman_1 overshoot helps, and CSBP is not yet compared" in answer.beside
+    assert "a gain over BP" not in answer.plain + answer.beside
 
 
 @pytest.mark.parametrize(
@@ -200,8 +268,7 @@ def test_overshoot_elsewhere_is_counted_from_critical_z_on_and_its_largest_gain_
         overshoot("xor", DECISIVE, 9.0, (9.0, 0.0)),  # the primary one
     ]
     said = answers(made(secondary=rows))[CHAOS].beside
-    assert "the 3 other conditions" in said
-    assert "below zero in 1, around it in 1 and above it in 1" in said
+    assert "below zero in 1 of 3 conditions, around it in 1 and above it in 1" in said
     assert "inner flow ends at 10.0 %, CSBP at 60.0 %" in said
     assert "random directions at 80.0 %, the best BP at 97.0 %" in said
 
@@ -291,6 +358,14 @@ def test_a_pull_stands_beside_csbp_where_csbps_lead_grows_under_noise(growth):
     assert growth > 0 or not beside
 
 
+def test_the_record_has_every_answer_by_its_name_and_nothing_unsaid():
+    recorded = for_record(answers(made(all_primary(HURTS))))
+    assert list(recorded) == ["csbp", "source", "chaos", "form", "recipe", "robust"]
+    for name, answer in zip(recorded, answers(made(all_primary(HURTS))), strict=True):
+        assert recorded[name]["reasons"] == answer.reasons
+        assert recorded[name]["short"] == answer.short
+
+
 def every_word(found):
     """All that the answers say, as one text."""
     texts = [f"{answer.claim} {answer.though} {answer.beside}" for answer in answers(found)]
@@ -331,8 +406,8 @@ def plain(found, question):
 
 def test_without_any_result_the_plain_words_say_so():
     assert plain(made(), CSBP) == (
-        "From weights that leave no neuron silent it is still to be compared with the best BP in "
-        "all 6 tasks, and with the authors' BP on Fashion-MNIST."
+        "From data-driven weights it is still to be compared with the best BP in all 6 tasks. By "
+        "the authors' recipe on Fashion-MNIST it is still to be compared with BP."
     )
     assert plain(made(), CHAOS) == (
         "With z falling from twice the critical strength z_c, CSBP is still to be compared with "
@@ -350,51 +425,51 @@ def test_verdicts_of_every_kind_are_counted_in_plain_words():
     verdicts = dict(zip(TASKS, [HELPS, EQUIVALENT, HURTS, HURTS, CANNOT_TELL], strict=False))
     found = of_experiment_2(verdicts, [primary("4", "fashion_mnist", HELPS)])
     assert plain(found, CSBP) == (
-        "From weights that leave no neuron silent it is better than the best BP in 1 of 6 tasks, "
-        "within the margin in 1, worse in 2, undecided in 1 and still to be compared in 1; it is "
-        "better than the authors' BP on Fashion-MNIST."
+        "From data-driven weights it is better than the best BP in 1 of 6 tasks, within the margin "
+        "in 1, worse in 2, undecided in 1 and still to be compared in 1. By the authors' recipe on "
+        "Fashion-MNIST it is better than BP (+1.00 points, margin 0.5)."
     )
 
 
 @pytest.mark.parametrize(
     ("verdict", "said"),
     [
-        (HELPS, "better than the best BP in all 6 tasks, and than the authors' BP"),
-        (HURTS, "worse than the best BP in all 6 tasks, and than the authors' BP"),
-        (CANNOT_TELL, "undecided against the best BP in all 6 tasks, and against the authors' BP"),
+        (HELPS, "better than BP (+1.00 points, margin 0.5)"),
+        (HURTS, "worse than BP (-1.00 points, margin 0.5)"),
+        (EQUIVALENT, "within the margin of BP (+0.00 points, margin 0.5)"),
+        (CANNOT_TELL, "undecided against BP (+1.00 points, margin 0.5)"),
     ],
 )
-def test_one_verdict_of_all_is_said_once(verdict, said):
-    assert f"silent it is {said} on Fashion-MNIST." in plain(made(all_primary(verdict)), CSBP)
+def test_the_recipe_has_a_sentence_of_its_own(verdict, said):
+    sentence = f"By the authors' recipe on Fashion-MNIST it is {with_minus(said)}."
+    assert sentence in plain(made(all_primary(verdict)), CSBP)
 
 
-def test_the_task_that_comes_closest_to_its_margin_is_named():
-    """Of 10 points in xor 7 are 0.7 of it, and of 0.5 points in digits_3 0.3 are 0.6."""
-    estimates = {"xor": 7.0, "digits_3": -0.3}
-    labels = {task: primary("2", task, EQUIVALENT).label for task in TASKS}
-    rows = [row(label, estimates.get(task, 0), 1, EQUIVALENT) for task, label in labels.items()]
-    said = plain(made([*rows, primary("4", "fashion_mnist", EQUIVALENT)]), CSBP)
-    assert "in all 6 tasks (closest: xor, +7.0 of 10 points), and of the authors' BP" in said
+@pytest.mark.parametrize(
+    ("estimate", "said"), [(-0.2, "0.20 points below BP"), (0.1, "0.10 points above BP")]
+)
+def test_a_small_difference_by_the_recipe_that_is_not_zero_has_its_side(estimate, said):
+    label = Label("4", "fashion_mnist", "", "", "csbp", "bp")
+    found = made([row(label, estimate, 0.05, EQUIVALENT, p=0.01)])
+    assert f"on Fashion-MNIST it is {said}, margin 0.5." in plain(found, CSBP)
 
 
 def test_gains_from_torchs_weights_stand_beside_what_better_weights_give():
-    """BP comes to 40 points from torch's weights and to 70 from better ones; CSBP to 75, and 70."""
-    label = Label("2", "xor", "now, constant", "", "csbp", "bp")
-    now = row(label, 35.0, means=(75.0, 40.0))
-    data = row(label._replace(condition="data, constant"), 0.0, 0.5, EQUIVALENT, (70.0, 70.0))
-    others = [primary("2", task, EQUIVALENT) for task in TASKS if task != "xor"]
-    rows = [data, *others, primary("4", "fashion_mnist", EQUIVALENT)]
-    said = plain(made(rows, [now, as_now("digits_1", -1.0), as_now("digits_3", 0.1)]), CSBP)
+    """The largest first, in whatever order the tasks are."""
+    rows = [as_now("xor", 35.0), as_now("digits_3", 0.1), as_now("digits_1", -1.0)]
+    rows += [as_now("digits_conv", 1.2), given_to_bp("xor", 30.0), given_to_bp("digits_conv", 1.0)]
+    rows += [as_now(task, 0.1) for task in ("randman_1", "randman_3")]
+    said = plain(made(all_primary(EQUIVALENT), rows), CSBP)
     assert said.startswith("There it is within the margin")
     assert said.endswith(
-        "From torch's weights it gains in 1 of 3 (xor +35.0) and loses in 1; data-driven ones "
-        "give BP +30.0."
+        "From torch's weights, at a constant rate, it gains in 2 of 6 (xor +35.0, digits_conv "
+        "+1.20 points), where data-driven weights give BP +30.0 and +1.00; it loses in 1."
     )
 
 
 def test_a_gain_whose_other_side_is_missing_stands_alone():
     assert plain(made(secondary=[as_now("xor", 1.0)]), CSBP).endswith(
-        "From torch's weights it gains in 1 of 1 (xor +1.0)."
+        "From torch's weights, at a constant rate, it gains in 1 of 6 so far (xor +1.0 points)."
     )
 
 
@@ -416,7 +491,7 @@ def test_csbp_on_either_side_of_bp_is_said_of_each():
         "With z falling from twice the critical strength z_c, CSBP is better than the same pull "
         "without overshoot in all 3 tasks, and 0.6 points above the best BP in 1 of 3, 20 points "
         "below the best BP in 1 of 3 and neither above nor below the best BP for sure in 1 of 3. "
-        "In randman_1, xor that is no gain over BP."
+        "In randman_1, xor that is not shown to be a gain over BP."
     )
 
 
@@ -427,9 +502,11 @@ def test_missing_cells_are_counted_with_the_contrasts_that_need_them():
     there = {"0123": [f"cell {number}" for number in range(3)]}
     found = made(all_primary(EQUIVALENT), missing=["a", "b"], protocols=there)
     assert missing_in_words(found) == (
-        "2 of 5 cells (a cell is a task trained by an arm) are not run yet; no primary contrast "
-        "waits for them."
+        "Of 5 cells (a cell is a task trained by an arm) the study has 3 so far, with none of the "
+        "16 primary contrasts waiting for the others."
     )
     some = found._replace(primary=found.primary[1:])
-    assert missing_in_words(some).endswith("1 of 16 primary contrasts need them.")
+    assert missing_in_words(some).endswith(
+        "with 1 of the 16 primary contrasts waiting for the others."
+    )
     assert missing_in_words(found._replace(missing=[])).startswith("All 3 cells")

@@ -22,7 +22,7 @@ from study.experiments.experiment_4 import (
     networks_of,
     run_cell,
 )
-from study.experiments.start import STARTS
+from study.experiments.start import STARTS_FROM_DATA
 from study.fashion_mnist import measurements
 from study.fashion_mnist.images import FashionMNIST, Images, Split
 from study.fashion_mnist.measurements import accuracy, activity, robustness
@@ -390,8 +390,8 @@ def test_the_start_is_the_one_with_the_best_mean_on_held_out_images(monkeypatch)
 
     monkeypatch.setattr(experiment_4, "train", recorded)
     chosen = choose_start(DATA, SETTING, NETWORKS)
-    assert seen == [(seed, *start) for start in STARTS for seed in NETWORKS.seeds]
-    assert chosen["start_from_data"] == STARTS[0]  # the first of three with a mean of .6
+    assert seen == [(seed, *start) for start in STARTS_FROM_DATA for seed in NETWORKS.seeds]
+    assert chosen["start_from_data"] == STARTS_FROM_DATA[0]  # the first of three with a mean of .6
     assert [choice["accuracy"] for choice in chosen["choices"]] == [
         [0.5, 0.7],
         [0.9, 0.3],
@@ -405,7 +405,7 @@ def test_the_start_is_the_one_with_the_best_mean_on_held_out_images(monkeypatch)
 @pytest.fixture
 def loaded(monkeypatch):
     """No files are needed: whatever the folder, these images are in it."""
-    monkeypatch.setattr(experiment_4, "load", lambda name, folder: DATA)
+    monkeypatch.setattr(experiment_4, "load", lambda folder, given_as: DATA)
 
 
 SMALL_OPTIONS = ["--images", "100", "--channels", "2", "3", "--features", "5", "--epochs", "1"]

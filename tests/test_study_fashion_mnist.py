@@ -41,7 +41,7 @@ def folder(tmp_path):
 
 @pytest.mark.parametrize(("name", "part"), [("train", "train"), ("test", "t10k")])
 def test_files_are_read_compressed_or_not(folder, name, part):
-    images = getattr(load("--data", folder), name)
+    images = getattr(load(folder, given_as="--data"), name)
     np.testing.assert_allclose(images.x.numpy(), pixels(part) / 255, atol=1e-7)
     np.testing.assert_array_equal(images.y.numpy(), labels(part))
     assert images.x.dtype == torch.float32
@@ -49,7 +49,7 @@ def test_files_are_read_compressed_or_not(folder, name, part):
 
 def said(folder):
     with pytest.raises(ValueError, match=re.escape(str(folder))) as refusal:
-        load("--data", folder)
+        load(folder, given_as="--data")
     message = str(refusal.value)
     assert "\n" not in message
     return message

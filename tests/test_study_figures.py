@@ -13,9 +13,9 @@ from study.experiments.experiment_1 import RATIOS, TASK_NAMES as ONE_LAYER_TASKS
 from study.findings import figures
 from study.findings.all_contrasts import findings
 from study.findings.answers import answers
-from study.findings.rows import EVERY_MARGIN
-from study.findings.words import groups, numbers, verdicts_of
-from study.protocol import SEEDS
+from study.findings.numbers import numbers
+from study.findings.words import groups, verdicts_of
+from study.protocol import EVERY_MARGIN, SEEDS
 
 WEIGHTS = {"BP": np.array([0.5, 0.4, 0.4]), "CSBP": np.array([0.5, -3.0, 0.3])}
 

@@ -1,12 +1,14 @@
 """The rules of experiment 1: what each adds to a step, and where they must agree."""
 
+import re
+
 import pytest
 import torch
 
 from csbp_core import critical_z
 from study.tasks.tasks import TASKS
 from study.training.flow import flow
-from study.training.overshoot import RULES, Overshoot, layer_critical_z
+from study.training.overshoot import RULES, FallingZ, Overshoot, layer_critical_z
 from study.training.surrogate_share import zero_surrogate
 from study.training.train import MOMENTUM, Training
 
@@ -17,12 +19,11 @@ SEEDS, SPLITS = [0, 1, 2], [1, 1, 2]
 HIDDEN = 2  # of a state's tensors, those of the hidden layer: its weights and biases
 
 
-def made(rule, ratio=1.0, **settings):
+def made(rule, ratio=1.0, epochs=2, holds=0, **settings):
     """Three networks whose z starts at a multiple of the critical z of their layer."""
     z_c = [layer_critical_z(TASK, split, LR, I0) for split in SPLITS]
-    z = [ratio * limit for limit in z_c]
-    settings = {"annealing": 2, "epochs": 2, **settings}
-    return Overshoot(TASK, rule, SEEDS, SPLITS, LR, z, 1e-3, I0, **settings)
+    z = FallingZ([ratio * limit for limit in z_c], end=1e-3, annealing=2, holds=holds)
+    return Overshoot(TASK, rule, SEEDS, SPLITS, lr=LR, z=z, I0=I0, epochs=epochs, **settings)
 
 
 def after_a_step(rule, ratio, **settings):
@@ -48,7 +49,8 @@ def test_bp_is_the_studys_bp():
 def test_csbp_is_the_studys_csbp_at_its_rest_point():
     """At I0 = .65, which the study's arm has; that takes the gradient by autograd."""
     z = [30.0, 40.0, 50.0]
-    ours = Overshoot(TASK, "csbp", SEEDS, SPLITS, LR, z, 1e-3, 0.65, annealing=2, epochs=2)
+    falling = FallingZ(z, end=1e-3, annealing=2)
+    ours = Overshoot(TASK, "csbp", SEEDS, SPLITS, lr=LR, z=falling, I0=0.65, epochs=2)
     theirs = Training(TASK, "csbp", SEEDS, LR, z, epochs=2, splits=SPLITS)
     pairs = zip(ours.step(ours.start(), 0), theirs.step(theirs.start(), 0), strict=True)
     for a, b in pairs:
@@ -98,7 +100,7 @@ def test_outer_flow_is_bps_step_and_then_the_flow_for_the_time_of_the_momentum()
     x, _ = run.batch(0)
     inputs = torch.cat([x, torch.ones(*x.shape[:2], 1)], dim=2)
     time = torch.full((3,), LR / (1 - MOMENTUM), dtype=torch.float64)
-    expected = flow(theta, inputs, run.z_start, time, I0)
+    expected = flow(theta, inputs, run.z_at(0), time, I0)
     arrived = run.step(run.start(), 0)
     torch.testing.assert_close(arrived[0], expected[:, :, :-1])
     torch.testing.assert_close(arrived[1], expected[:, :, -1])
@@ -120,23 +122,23 @@ def test_the_noise_has_the_recorded_norm_and_is_fixed_by_seed_and_step():
 
 
 def test_z_is_held_before_it_falls():
-    held = made("csbp", 1.0, annealing=2, epochs=5, holds=2)
-    falling = made("csbp", 1.0, annealing=2, epochs=5)
+    held = made("csbp", 1.0, epochs=5, holds=2)
+    falling = made("csbp", 1.0, epochs=5)
     z = [float(held.z_at(epoch * held.steps)[0]) for epoch in range(5)]
     later = [float(falling.z_at(epoch * held.steps)[0]) for epoch in range(3)]
     assert z == [z[0], z[0], *later]
 
 
 def test_z_falls_geometrically_over_the_annealing_and_then_stays():
-    run = made("csbp", 1.0, annealing=2, epochs=4)
+    run = made("csbp", 1.0, epochs=4)
     z = [float(run.z_at(epoch * run.steps)[0]) for epoch in range(4)]
     assert z[1] / z[0] == pytest.approx(z[2] / z[1])
     assert z[2] == z[3] == pytest.approx(1e-3)
 
 
 def test_a_z_below_the_end_stays():
-    run = Overshoot(TASK, "csbp", [0], [1], LR, [1e-4], 1e-3, I0, annealing=1, epochs=2)
-    assert run.z_at(0) == run.z_at(run.steps) == 1e-4
+    z = FallingZ([1e-4], end=1e-3, annealing=1)
+    assert z.at(0) == z.at(1) == 1e-4
 
 
 def test_above_its_critical_z_csbp_leaves_the_rest_point_and_below_it_returns():
@@ -144,8 +146,9 @@ def test_above_its_critical_z_csbp_leaves_the_rest_point_and_below_it_returns():
     task = TASK._replace(batch=1000)
     ends = {}
     for ratio in (0.9, 1.1):
-        z = [ratio * layer_critical_z(task, 1, LR, I0)]
-        run = Overshoot(task, "csbp", [0], [1], LR, z, z[0], I0, annealing=1, epochs=1)
+        held = ratio * layer_critical_z(task, 1, LR, I0)
+        z = FallingZ([held], end=held, annealing=1)
+        run = Overshoot(task, "csbp", [0], [1], lr=LR, z=z, I0=I0, epochs=1)
         zero = [torch.zeros_like(tensor) for tensor in run.start()]
         zero[1] += 1.01  # the bias: h* = 1 and a bit, where the weights are zero
         state = zero
@@ -185,6 +188,20 @@ def test_a_training_by_every_rule_stays_finite(rule):
     state, curve = run.train()
     assert all(tensor.isfinite().all() for tensor in state)
     assert curve.shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("z", "line"),
+    [
+        (FallingZ([1.0, 0.0, 1.0], end=1e-3, annealing=1), "z.start[1] = 0.0"),
+        (FallingZ([1.0] * 3, end=0.0, annealing=1), "z.end = 0.0"),
+        (FallingZ([1.0] * 3, end=1e-3, annealing=1, holds=-1), "z.holds = -1"),
+        (FallingZ([1.0] * 3, end=1e-3, annealing=2, holds=1), "z.annealing = 2"),
+    ],
+)
+def test_a_strength_that_cannot_fall_so_is_refused(z, line):
+    with pytest.raises(ValueError, match=re.escape(line)):
+        Overshoot(TASK, "csbp", SEEDS, SPLITS, lr=LR, z=z, I0=I0, epochs=2)
 
 
 def test_noise_without_a_record_is_refused():

@@ -7,7 +7,16 @@ from collections import Counter
 import pytest
 
 from study.experiments.tuning import FIRST_SEED, SPLITS as TUNING_SPLITS
-from study.protocol import MARGINS, PROTOCOL, SEEDS, SPLITS, digest, final_networks
+from study.protocol import (
+    EVERY_MARGIN,
+    IMAGES,
+    MARGINS,
+    PROTOCOL,
+    SEEDS,
+    SPLITS,
+    digest,
+    final_networks,
+)
 from study.tasks.tasks import TASKS
 
 TEXT = " ".join(PROTOCOL.read_text().split())
@@ -28,6 +37,12 @@ def test_margins_are_those_of_the_text(name):
     (section,) = re.findall(r"against the task's margin, in points: (.*?)\. Both", TEXT)
     margins = dict(part.split() for part in section.split(", "))
     assert float(margins[name]) == MARGINS[name]
+
+
+def test_the_margin_on_images_is_that_of_the_text():
+    (section,) = re.findall(r"## Experiment 4: (.*?) ## ", TEXT)
+    (margin,) = re.findall(r"margin (\S+) points", section)
+    assert {**MARGINS, IMAGES: float(margin)} == EVERY_MARGIN
 
 
 @pytest.mark.parametrize("name", SEEDS)

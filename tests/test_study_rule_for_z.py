@@ -13,8 +13,7 @@ from torch.nn import functional as F
 from csbp_core import chaotic_loss
 from csbp_notebooks.files import ROOT
 from study.experiments.tuning import Conditions, best_of, validation_curves
-from study.findings.rows import IMAGES
-from study.protocol import digest
+from study.protocol import IMAGES, digest
 from study.rule_for_z import comparison, on_a_task, reports
 from study.rule_for_z.comparison import RULES, compare
 from study.rule_for_z.on_a_task import (

@@ -12,8 +12,7 @@ from study.experiments.experiment_4 import Setting
 from study.fashion_mnist.images import FashionMNIST, Images, Split
 from study.fashion_mnist.network import new_image_network
 from study.fashion_mnist.training import AuthorsCSBP, Z, train
-from study.findings.rows import IMAGES
-from study.protocol import Networks
+from study.protocol import IMAGES, Networks
 from study.rule_for_z import on_images
 from study.rule_for_z.comparison import compare
 from study.rule_for_z.on_images import Reported, run_cell

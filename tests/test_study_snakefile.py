@@ -10,6 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from study.chaos.of_training import ARMS
+from study.experiments.experiment_1 import TASK_NAMES as ONE_LAYER_TASKS
+from study.tasks.tasks import TASKS
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -89,6 +93,17 @@ def test_only_networks_that_start_from_the_images_get_their_start(dry_run):
         is_from_data = arm == "bp_data"
         assert data == "/usr/share/datasets/fashion-mnist"
         assert start.strip() == "--start study/results/experiment_4/start.json" * is_from_data
+
+
+def test_exponents_are_those_of_trainings_at_their_tuned_settings(fresh_clone):
+    """And of the layers of experiment 1 by themselves, which need no setting."""
+    said = snakemake(fresh_clone, "chaos_of_training")
+    made = set(re.findall(r"-m study\.chaos\.(.*) --out study/results/chaos/(\S+)", said))
+    known = {(f"of_a_layer {task}", f"of_a_layer/{task}.json") for task in ONE_LAYER_TASKS}
+    for task, arm in itertools.product(TASKS, ARMS):
+        tuned = f"study/results/tuning/{task}/now_constant/{arm}.json"
+        known.add((f"of_training {task} {arm} --tuned {tuned}", f"of_training/{task}/{arm}.json"))
+    assert made == known
 
 
 def test_committed_cells_are_not_run_again_whatever_the_order_of_their_files_in_time(

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from study.experiments import start, tuning
-from study.experiments.start import STARTS, choose_start
+from study.experiments.start import STARTS_FROM_DATA, choose_start
 from study.experiments.tuning import Conditions, tune
 from study.protocol import PROTOCOL, digest
 from study.training.arms import Candidate
@@ -34,12 +34,12 @@ def planted(monkeypatch):
     return stand_in
 
 
-@pytest.mark.parametrize("best", STARTS)
+@pytest.mark.parametrize("best", STARTS_FROM_DATA)
 def test_the_start_with_the_largest_accuracy_of_bp_is_chosen(planted, best):
     asked = planted({best: 0.9})
     chosen = choose_start("digits_1")
     assert chosen["start_from_data"] == best
-    assert set(asked) == {Conditions("bp", start) for start in STARTS}
+    assert set(asked) == {Conditions("bp", start) for start in STARTS_FROM_DATA}
 
 
 def test_of_equally_good_starts_the_first_is_chosen(planted):
@@ -50,12 +50,13 @@ def test_of_equally_good_starts_the_first_is_chosen(planted):
 def test_every_starts_own_choice_is_kept(planted):
     planted({(0.0, 1.0): 0.9})
     choices = choose_start("digits_1")["choices"]
-    assert choices == [tune("digits_1", Conditions("bp", start), None) for start in STARTS]
+    conditions = [Conditions("bp", start) for start in STARTS_FROM_DATA]
+    assert choices == [tune("digits_1", start, None) for start in conditions]
 
 
 def test_the_starts_are_those_of_the_protocol():
     assert "{(.5, .5), (0, 1), (.25, .5)}" in PROTOCOL.read_text()
-    assert STARTS == ((0.5, 0.5), (0.0, 1.0), (0.25, 0.5))
+    assert STARTS_FROM_DATA == ((0.5, 0.5), (0.0, 1.0), (0.25, 0.5))
 
 
 # The commands, of the start and of what is tuned from it
@@ -81,7 +82,7 @@ def test_the_command_writes_the_start_with_the_protocol_it_was_chosen_by(chosen)
     written = json.loads(path.read_text())
     assert written["start_from_data"] == [0.0, 1.0]
     assert written["provenance"]["protocol"] == digest()
-    assert len(written["choices"]) == len(STARTS)
+    assert len(written["choices"]) == len(STARTS_FROM_DATA)
 
 
 def test_bp_from_the_chosen_start_is_not_tuned_twice(chosen, tmp_path):

@@ -82,7 +82,7 @@ def test_one_other_number_is_another_readme(images, name, key, value):
 
 def test_another_verdict_of_the_study_is_another_readme(images):
     def overturn(results):
-        results["answers"]["Does chaos help?"]["short"] = "Yes, in all 3 tasks"
+        results["answers"]["chaos"]["short"] = "Yes, in all 3 tasks"
 
     change(images, "does_chaos_help", overturn)
     assert readme(images) != readme(IMAGES)
@@ -90,14 +90,14 @@ def test_another_verdict_of_the_study_is_another_readme(images):
     assert of(images, "Chaos is what").verdict == "yes, in all 3 tasks"
 
 
-def test_the_opening_answers_take_three_lines_of_readme_each():
+def test_the_opening_answers_take_four_lines_of_readme_each():
     for answer in opening_answers(IMAGES):
-        assert len(answers_as_list([answer]).splitlines()) <= 3
+        assert len(answers_as_list([answer]).splitlines()) <= 4
 
 
 def test_the_opening_answers_are_the_plain_words_of_the_study(images):
     def say(results):
-        results["answers"]["Does CSBP help?"]["plain"] = "It does not."
+        results["answers"]["csbp"]["plain"] = "It does not."
 
     change(images, "does_chaos_help", say)
     assert opening_answers(images)[1].plain == "It does not."
@@ -107,12 +107,19 @@ def test_the_opening_answers_are_the_plain_words_of_the_study(images):
 
 
 @pytest.mark.parametrize(
-    ("here", "said"), [(1873, "1873 here (later than 96 %"), (None, "none here")]
+    ("here", "rank", "said"),
+    [
+        (1873, 95.9, "1873 here (later than 95 % of those"),
+        (1999, 99.99, "1999 here (later than 99 % of those"),
+        (None, None, "none here"),
+    ],
 )
-def test_the_end_of_the_burst_here_has_its_rank_among_the_noisy_runs(images, here, said):
+def test_the_end_of_the_burst_here_has_its_rank_among_the_noisy_runs(images, here, rank, said):
+    """A rank is rounded down: no run is later than all of those that one of them outlasts."""
+
     def end(results):
         results["end_of_second_burst"]["this machine"] = here
-        results["percentile_rank"]["this machine"] = 95.9
+        results["percentile_rank"]["this machine"] = rank
 
     change(images, "burst_end", end)
     assert said in opening_answers(images)[0].plain
@@ -179,7 +186,7 @@ def test_no_row_of_readme_is_too_long():
 def test_what_is_missing_of_the_study_is_said(images, missing, is_said):
     counts = {"missing": missing, "cells": 5}
     change(images, "does_chaos_help", lambda results: results.update(counts))
-    assert (f"{missing} of 5 are not run yet" in cost_of_study(images)) == is_said
+    assert (f"with {missing} of 5 not run yet" in cost_of_study(images)) == is_said
 
 
 def test_the_hours_of_the_study_are_said(images):
@@ -212,6 +219,7 @@ def test_with_a_feature_missing_the_figure_is_real_in_part(images):
 def test_without_any_feature_nothing_holds(images):
     change(images, "example2", lambda results: results.update(statements_that_hold=[]))
     assert of(images, "By CSBP").verdict == FAILS
+    assert opening_answers(images)[0].short == "No"
 
 
 def test_one_noisy_run_without_a_feature_is_said(images):
@@ -304,10 +312,38 @@ def test_a_number_that_is_null_is_named_in_one_line(images):
 
 def test_an_answer_without_its_plain_words_is_named_in_one_line(images):
     def silence(results):
-        del results["answers"]["Does chaos help?"]["plain"]
+        del results["answers"]["chaos"]["plain"]
 
     change(images, "does_chaos_help", silence)
     with pytest.raises(ValueError, match=r"does_chaos_help\.json has no plain: `make figures`"):
+        opening_answers(images)
+
+
+@pytest.mark.parametrize(
+    ("name", "outer", "key"),
+    [
+        ("does_chaos_help", "answers", "robust"),
+        ("burst_end", "percentiles_of_the_end", "95"),
+        ("burst_end", "end_of_second_burst", "this machine"),
+        ("example1", "w", "last"),
+    ],
+)
+def test_what_is_missing_within_a_number_is_named_in_one_line(images, name, outer, key):
+    change(images, name, lambda results: results[outer].pop(key))
+    with pytest.raises(ValueError, match=rf"{name}\.json has no {key}: `make figures` writes it"):
+        verdicts(images)
+
+
+def test_a_gain_without_its_error_is_named_in_one_line(images):
+    gains = {"a": {"difference": 1.0}}
+    change(images, "authors_settings", lambda results: results.update(gains=gains))
+    with pytest.raises(ValueError, match=r"authors_settings\.json has no error"):
+        verdicts(images)
+
+
+def test_a_missing_rank_of_the_end_is_named_in_one_line(images):
+    change(images, "burst_end", lambda results: results["percentile_rank"].clear())
+    with pytest.raises(ValueError, match=r"burst_end\.json has no this machine"):
         opening_answers(images)
 
 

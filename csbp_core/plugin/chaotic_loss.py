@@ -46,7 +46,8 @@ class ChaoticLoss:
 
     ::
 
-        chaos = ChaoticLoss(z=10, beta=0.01 ** (1 / steps)).attach(model, ["conv1", "fc1"])
+        # After `total_steps` steps of chaos, one per batch or per epoch, a hundredth of z is left.
+        chaos = ChaoticLoss(z=10, beta=0.01 ** (1 / total_steps)).attach(model, ["conv1", "fc1"])
 
         loss = criterion(model(x), y) + chaos()
         loss.backward()

@@ -22,7 +22,7 @@ from ..command import plain
 from ..protocol import Networks, digest, final_networks
 from ..tasks.tasks import TASKS, Task
 from ..training.outcome import train_and_test
-from ..training.overshoot import Overshoot, layer_critical_z
+from ..training.overshoot import FallingZ, Overshoot, layer_critical_z
 from .shards import add_seeds, first_seeds
 from .tuning import read_choice
 
@@ -33,7 +33,7 @@ RESTS = {"inside": 0.525, "published": 0.65}
 
 RATIOS = (0.003, 0.03, 0.3, 1.0, 2.0, 4.0)  # z0 / z_c
 
-END = 100  # z arrives at the tuned z over this
+TUNED_Z_OVER_END = 100  # z falls to the tuned z divided by this
 
 
 class Annealing(NamedTuple):
@@ -139,7 +139,7 @@ def run_condition(
     z_start = [condition.ratio * limits[split] for split in networks.splits]
 
     def train(rule: str, excess: Tensor | None = None) -> Overshoot:
-        return _made(task, rule, networks, condition, z_start, excess)
+        return _training(task, rule, networks, condition, z_start, excess)
 
     csbp = train("csbp")
     csbp.record = True
@@ -157,7 +157,7 @@ def run_condition(
     }
 
 
-def _made(
+def _training(
     task: Task,
     rule: str,
     networks: Networks,
@@ -165,7 +165,7 @@ def _made(
     z_start: Sequence[float],
     excess: Tensor | None,
 ) -> Overshoot:
-    """The networks, to be trained by a rule."""
+    """The training of all networks by a rule."""
     annealing = ANNEALINGS[condition.annealing]
     twentieth = task.epochs // 20
     return Overshoot(
@@ -173,13 +173,15 @@ def _made(
         rule,
         networks.seeds,
         networks.splits,
-        condition.lr,
-        z_start,
-        z_end=condition.z_tuned / END,
+        lr=condition.lr,
+        z=FallingZ(
+            start=z_start,
+            end=condition.z_tuned / TUNED_Z_OVER_END,
+            annealing=annealing.falls * twentieth,
+            holds=annealing.holds * twentieth,
+        ),
         I0=RESTS[condition.rest],
-        annealing=annealing.falls * twentieth,
         epochs=annealing.trains * twentieth,
-        holds=annealing.holds * twentieth,
         excess=excess,
         substeps=condition.substeps,
     )

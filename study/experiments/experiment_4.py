@@ -42,7 +42,7 @@ from ..fashion_mnist.training import (
     train,
 )
 from ..protocol import FIRST_SEED, SPLITS, Networks, digest
-from .start import STARTS
+from .start import STARTS_FROM_DATA
 from .tuning import FIRST_SEED as FIRST_TUNING_SEED, SPLITS as TUNING_SPLITS
 
 SEEDS_OF_SPLIT = 3
@@ -273,7 +273,7 @@ def choose_start(
     setting: Setting = PROTOCOL_SETTING,
     networks: Networks = TUNING_NETWORKS,
 ) -> dict[str, Any]:
-    """Train by BP from each of `study.experiments.start.STARTS`, and choose the best start.
+    """Train by BP from each of `STARTS_FROM_DATA`, and choose the best start.
 
     Args:
         data: of which only the training images are used.
@@ -285,7 +285,7 @@ def choose_start(
     starts with the accuracy of each network.
     """
     check_setting(setting)
-    accuracies: dict[tuple[float, float], list[float]] = {start: [] for start in STARTS}
+    accuracies: dict[tuple[float, float], list[float]] = {start: [] for start in STARTS_FROM_DATA}
     for start, accuracies_of_start in accuracies.items():
         for seed, number in zip(networks.seeds, networks.splits, strict=True):
             net = network_at_start(seed, setting, start)
@@ -293,7 +293,7 @@ def choose_start(
             history = train(net, Addition(net, setting.epochs), split, seed)
             accuracies_of_start.append(history.curve[-1])
     # rounded, or those that are equal would differ by the rounding of their sums
-    best = max(STARTS, key=lambda start: round(sum(accuracies[start]), 12))
+    best = max(STARTS_FROM_DATA, key=lambda start: round(sum(accuracies[start]), 12))
     return {
         "start_from_data": best,
         "choices": [
@@ -362,7 +362,7 @@ def setting_of(options: argparse.Namespace) -> Setting:
 
 def made_start(options: argparse.Namespace) -> dict[str, Any]:
     """The start that the command line asks for."""
-    return choose_start(load("--data", options.data))
+    return choose_start(load(options.data, given_as="--data"))
 
 
 def made_cell(options: argparse.Namespace) -> dict[str, Any]:
@@ -375,7 +375,7 @@ def made_cell(options: argparse.Namespace) -> dict[str, Any]:
     if options.networks is not None:
         check("networks", options.networks, f"[1, {len(networks.seeds)}]", integer=True)
         networks = Networks(*(numbers[: options.networks] for numbers in networks))
-    return run_cell(options.arm, load("--data", options.data), networks, setting, start)
+    return run_cell(options.arm, load(options.data, given_as="--data"), networks, setting, start)
 
 
 def made(options: argparse.Namespace) -> dict[str, Any]:

@@ -16,11 +16,11 @@ from ..training.arms import BASELINE
 from .tuning import Conditions, tune
 
 # Mean and spread of every hidden unit's current, as for `study.tasks.initialisation.set_from_data`.
-STARTS = ((0.5, 0.5), (0.0, 1.0), (0.25, 0.5))
+STARTS_FROM_DATA = ((0.5, 0.5), (0.0, 1.0), (0.25, 0.5))
 
 
 def choose_start(name: str) -> dict[str, Any]:
-    """Tune bp from each of `STARTS`, at a constant rate, and keep the best start.
+    """Tune bp from each of `STARTS_FROM_DATA`, at a constant rate, and keep the best start.
 
     Args:
         name: of a task, of `TASKS`.
@@ -28,7 +28,8 @@ def choose_start(name: str) -> dict[str, Any]:
     Returns `start_from_data`, the chosen start, the first of equally good ones; and `choices`, what
     `study.experiments.tuning.tune` gave for each.
     """
-    choices = [tune(name, Conditions(BASELINE, start), bp_lr=None) for start in STARTS]
+    conditions = [Conditions(BASELINE, start) for start in STARTS_FROM_DATA]
+    choices = [tune(name, start, bp_lr=None) for start in conditions]
     best = max(choices, key=lambda choice: choice["accuracy"])
     return {"task": name, "start_from_data": best["start_from_data"], "choices": choices}
 

@@ -69,18 +69,18 @@ class Split(NamedTuple):
     held_out: Images
 
 
-def load(name: str, folder: Path) -> FashionMNIST:
+def load(folder: Path, given_as: str) -> FashionMNIST:
     """Read the four files, compressed (.gz) or not.
 
     Args:
-        name: what the folder was given as, for the message.
         folder: where they are.
+        given_as: the name that it was given by, for the message, such as "--data".
 
     Raises ValueError, one line, that names the folder or the file and what is wrong with it.
     """
     if not folder.is_dir():
-        raise ValueError(f"{name} = {folder}: must be a folder with the files of Fashion-MNIST")
-    return FashionMNIST(_images(name, folder, "train"), _images(name, folder, "t10k"))
+        raise ValueError(f"{given_as} = {folder}: must be a folder with the files of Fashion-MNIST")
+    return FashionMNIST(_images(folder, given_as, "train"), _images(folder, given_as, "t10k"))
 
 
 def split(images: Images, number: int, per_class: int) -> Split:
@@ -113,10 +113,10 @@ def split(images: Images, number: int, per_class: int) -> Split:
     )
 
 
-def _images(name: str, folder: Path, part: str) -> Images:
+def _images(folder: Path, given_as: str, part: str) -> Images:
     """The images of a part of the data, "train" or "t10k", with their classes."""
-    image_file = _file(name, folder, f"{part}-images-idx3-ubyte")
-    label_file = _file(name, folder, f"{part}-labels-idx1-ubyte")
+    image_file = _file(folder, given_as, f"{part}-images-idx3-ubyte")
+    label_file = _file(folder, given_as, f"{part}-labels-idx1-ubyte")
     pixels = read_idx(image_file, IMAGE_DIMENSIONS)
     labels = read_idx(label_file, LABEL_DIMENSIONS)
     if pixels.shape[1:] != (SIDE, SIDE):
@@ -133,12 +133,12 @@ def _images(name: str, folder: Path, part: str) -> Images:
     return Images(x, y)
 
 
-def _file(name: str, folder: Path, file_name: str) -> Path:
+def _file(folder: Path, given_as: str, file_name: str) -> Path:
     """A file of the data, compressed or not."""
     for path in (folder / file_name, folder / f"{file_name}.gz"):
         if path.is_file():
             return path
-    raise ValueError(f"{name} = {folder}: has no file {file_name} and no {file_name}.gz")
+    raise ValueError(f"{given_as} = {folder}: has no file {file_name} and no {file_name}.gz")
 
 
 def read_idx(path: Path, dimensions: int) -> np.ndarray:

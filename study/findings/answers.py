@@ -1,30 +1,30 @@
 """What the findings of the study answer, in sentences that hold whatever the verdicts are.
 
-Every question has a claim, of the verdicts on primary contrasts alone, and sentences on what stands
-beside them, which has intervals and no verdict.
+Every question has a short answer and what it rests on: verdicts on primary contrasts or, where none
+asks the question, uncorrected intervals, which are then called that. What stands beside has
+intervals and no verdict.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from csbp_notebooks.signs import less
 
-from ..contrasts import EQUIVALENT, HELPS, HURTS
 from ..experiments.experiment_1 import TASK_NAMES as ONE_LAYER_TASKS
 from ..experiments.experiment_3 import TIMES
 from ..experiments.experiment_4 import FC1_ARMS
 from ..protocol import SPLITS
 from ..tasks.tasks import TASKS
 from ..training.arms import BASELINE
-from .all_contrasts import Findings, chaos_helps
+from .all_contrasts import Findings
 from .cells import substeps_path
 from .measured import DECISIVE
-from .page_tables import UNFINISHED
+from .numbers import numbers
 from .plain_words import chaos_in_plain_words, csbp_in_plain_words
-from .primary import CANNOT_BE_INTEGRATED
 from .rows import BEST_BP, Label, Row, label_at, label_on_images
+from .verdicts import CANNOT_BE_INTEGRATED, EQUIVALENT, HELPS, HURTS, UNFINISHED
 from .words import (
     AS_NOW,
     FROM_DATA,
@@ -36,17 +36,19 @@ from .words import (
     OVER_FLOW,
     by_sign,
     gains_as_now,
-    given_by_weights,
+    given_to_bp,
     groups,
     in_so_many,
     lead,
     listed,
-    numbers,
+    not_zero,
     over_best_bp_at_twice,
     over_bp,
     rows_by_label,
     side_of_zero,
+    so_far_as_now,
     verdicts_of,
+    where_overshoot_helps,
 )
 
 REST_IN_WORDS = {"inside": "h* = 1", "published": "the published h*"}  # of experiment 1
@@ -59,6 +61,7 @@ class Answer(NamedTuple):
     """The answer to one question.
 
     Attributes:
+        name: a word, by which the record of notebook 8 has it.
         question: as a reader asks it.
         short: the answer in a few words; no full stop.
         because: the verdicts that it rests on, likewise.
@@ -68,6 +71,7 @@ class Answer(NamedTuple):
             that come first, else empty.
     """
 
+    name: str
     question: str
     short: str
     because: str
@@ -98,6 +102,20 @@ def answers(found: Findings) -> list[Answer]:
     ]
 
 
+def for_record(given: Iterable[Answer]) -> dict[str, dict[str, str]]:
+    """Answers as notebook 8 records them beside its figures, by name."""
+    return {
+        answer.name: {
+            "question": answer.question,
+            "short": answer.short,
+            "reasons": answer.reasons,
+            "beside": answer.beside,
+            "plain": answer.plain,
+        }
+        for answer in given
+    }
+
+
 def summary(found: Findings) -> str:
     """The findings in one sentence."""
     csbp = groups(verdicts_of(found, "2"))
@@ -120,11 +138,15 @@ def does_csbp_help(found: Findings) -> Answer:
     as_now = by_sign(rows.get(over_bp(task, AS_NOW)) for task in TASKS)
     beside = ""
     if as_now:
-        beside = f"From torch's weights the interval of {OVER_BEST_BP} lies {as_now}."
+        beside = (
+            f"From torch's weights, at a constant rate, the uncorrected interval of "
+            f"{OVER_BEST_BP} lies {as_now}."
+        )
     short = lead(verdicts_of(found, "2", "4"))
     if short == "No" and gains_as_now(rows):
         short = NOT_FROM_GOOD_WEIGHTS
     return Answer(
+        "csbp",
         "Does CSBP help?",
         short,
         f"{OVER_BEST_BP}, both from data-driven weights: {groups(verdicts_of(found, '2'))}; by the "
@@ -136,37 +158,48 @@ def does_csbp_help(found: Findings) -> Answer:
 
 
 def _small_but_there(found: Findings, *experiments: str) -> str:
-    """Where a difference is equivalent to none and yet perhaps not zero; empty text if nowhere."""
-    said = [
-        f"{row.label.task} ({numbers(row)}, margin {row.margin:g})"
+    """Where a difference is equivalent to none and yet not zero, or perhaps not; may be empty."""
+    labels = [row.label for experiment in experiments for row in not_zero(found, experiment)]
+    small = [
+        row
         for row in found.primary
-        if row.label.experiment in experiments
-        and row.verdict == EQUIVALENT
-        and side_of_zero(row) != "around zero"
+        if row.label.experiment in experiments and row.verdict == EQUIVALENT
     ]
-    where = ", ".join(said)
-    return f"the uncorrected 95 % interval leaves out zero in {where}" if said else ""
+    surely = [row for row in small if row.label in labels]
+    perhaps = [row for row in small if row not in surely and side_of_zero(row) != "around zero"]
+    parts = []
+    if surely:
+        parts.append(f"within the margin and yet not zero, both by corrected tests: {_all(surely)}")
+    if perhaps:
+        parts.append(f"the uncorrected interval alone leaves out zero in {_all(perhaps)}")
+    return "; ".join(parts)
+
+
+def _all(rows: Iterable[Row]) -> str:
+    """Contrasts in a row, each with its task and its margin."""
+    return ", ".join(f"{row.label.task} ({numbers(row)}, margin {row.margin:g})" for row in rows)
 
 
 def by_what(found: Findings) -> Answer:
     """Whether what csbp gains from torch's weights is what better weights give BP as well."""
     rows = rows_by_label(found)
     gains = gains_as_now(rows)
-    is_there = [over_bp(task, AS_NOW) in rows for task in TASKS]
     beside = [dead_in_words(rows), regulariser_in_words(rows), strengths_in_words(found)]
-    so_far = "" if all(is_there) else " so far"
+    so_far = so_far_as_now(rows)
     said = ", ".join(f"{row.label.task} {numbers(row)}" for row in gains)
     where = f" ({said})" if gains else ""
     because = (
-        f"From torch's weights the uncorrected interval of {OVER_BEST_BP} lies above zero in "
+        f"From torch's weights, at a constant rate, the uncorrected interval of {OVER_BEST_BP} "
+        f"lies above zero in "
         f"{len(gains)} of {len(TASKS)} tasks{so_far}{where}"
     )
-    short = _source(gains, verdicts_of(found, "2"))
+    short = _source(rows, gains, verdicts_of(found, "2"))
     if not gains:
         short = NOT_KNOWN if so_far else "No gain to explain"
     elif so_far:
-        short += so_far
+        short += f",{so_far}"
     return Answer(
+        "source",
         "By what, then?",
         short,
         because,
@@ -175,15 +208,18 @@ def by_what(found: Findings) -> Answer:
     )
 
 
-def _source(gains: Sequence[Row], verdict_of: Mapping[str, str]) -> str:
-    """What becomes of the gains where both sides start from data-driven weights.
+def _source(rows: Mapping[Label, Row], gains: Sequence[Row], verdict_of: Mapping[str, str]) -> str:
+    """Whether the gains go where both sides have data-driven weights, and BP gains from those.
 
     Args:
+        rows: all contrasts.
         gains: csbp less the best BP from torch's weights, where it is above zero.
         verdict_of: by task, on the same from data-driven weights.
     """
     verdicts = [verdict_of[row.label.task] for row in gains]
-    if set(verdicts) <= {EQUIVALENT, HURTS}:
+    given = [rows.get(given_to_bp(row.label.task)) for row in gains]
+    is_given = all(row is not None and row.found.low > 0 for row in given)
+    if is_given and set(verdicts) <= {EQUIVALENT, HURTS}:
         return "By what data-driven weights give BP, too"
     if set(verdicts) == {HELPS}:
         return "Not by what data-driven weights give BP"
@@ -192,12 +228,11 @@ def _source(gains: Sequence[Row], verdict_of: Mapping[str, str]) -> str:
 
 def _what_weights_give(rows: Mapping[Label, Row], gains: Sequence[Row]) -> str:
     """What data-driven weights give the best BP in those tasks, in points; may be empty."""
-    said = []
-    for row in gains:
-        from_data = rows.get(over_bp(row.label.task, FROM_DATA))
-        if from_data is not None:
-            said.append(f"{row.label.task} {given_by_weights(row, from_data)}")
-    return f"data-driven weights give the best BP {', '.join(said)} there" if said else ""
+    given = [rows.get(given_to_bp(row.label.task)) for row in gains]
+    said = [f"{row.label.task} {numbers(row)}" for row in given if row is not None]
+    return (
+        f"data-driven weights give the best BP there, in points: {', '.join(said)}" if said else ""
+    )
 
 
 def dead_in_words(rows: Mapping[Label, Row]) -> str:
@@ -245,26 +280,32 @@ def strengths_in_words(found: Findings) -> str:
 def does_chaos_help(found: Findings) -> Answer:
     """Experiment 1: the primary contrast, and whether csbp is above BP where it helps."""
     verdict_of = verdicts_of(found, "1")
-    helps = [task for task, is_so in chaos_helps(found).items() if is_so]
-    overshoot = [task for task, verdict in verdict_of.items() if verdict == HELPS]
+    overshoot = where_overshoot_helps(found)
     beside = []
     short = lead(verdict_of)
-    if overshoot:  # that it helps is not enough
-        so_far = " so far" if UNFINISHED in verdict_of.values() else ""
-        short = (in_so_many(len(helps), len(verdict_of)) if helps else NOT_SHOWN) + so_far
-    without_gain = [task for task in overshoot if task not in helps]
-    if without_gain:
+    if any(overshoot):  # that it helps is not enough
+        short = NOT_SHOWN
+        if overshoot.gain:
+            short = in_so_many(len(overshoot.gain), len(verdict_of))
+        if overshoot.not_compared or UNFINISHED in verdict_of.values():
+            short += " so far"
+    if overshoot.not_shown:
         beside.append(
-            f"In {listed(without_gain)} overshoot helps, and CSBP is not shown to be above BP of "
-            "the same length and above the best BP: that is no gain over BP."
+            f"In {listed(overshoot.not_shown)} overshoot helps, and CSBP is not shown to be above "
+            "BP of the same length and above the best BP: that is not shown to be a gain over BP."
+        )
+    if overshoot.not_compared:
+        beside.append(
+            f"In {listed(overshoot.not_compared)} overshoot helps, and CSBP is not yet compared "
+            "with BP."
         )
     beside += _beside_overshoot(rows_by_label(found))
     beside += _time_above_critical(found)
     contrast = f"{OVER_FLOW} (the same pull without overshoot), z starting at twice z_c"
     because = f"{contrast}: {groups(verdict_of)}"
     though = _cost_against_bp(rows_by_label(found))
-    plain = chaos_in_plain_words(found, without_gain)
-    return Answer("Does chaos help?", short, because, though, " ".join(beside), plain)
+    plain = chaos_in_plain_words(found, overshoot)
+    return Answer("chaos", "Does chaos help?", short, because, though, " ".join(beside), plain)
 
 
 def _cost_against_bp(rows: Mapping[Label, Row]) -> str:
@@ -281,10 +322,9 @@ def _beside_overshoot(rows: Mapping[Label, Row]) -> list[str]:
     if elsewhere:
         sides = [side_of_zero(row) for row in elsewhere]
         sentences.append(
-            f"At the {len(sides)} other conditions with z starting at z_c or above, the "
-            f"uncorrected interval of {OVER_FLOW} lies below zero in "
-            f"{sides.count('below zero')}, around it in {sides.count('around zero')} and above it "
-            f"in {sides.count('above zero')}."
+            f"Elsewhere with z starting at z_c or above, the uncorrected interval of {OVER_FLOW} "
+            f"lies below zero in {sides.count('below zero')} of {len(sides)} conditions, around it "
+            f"in {sides.count('around zero')} and above it in {sides.count('above zero')}."
         )
         largest = max(elsewhere, key=lambda row: row.found.estimate)
         if largest.found.low > 0:
@@ -350,6 +390,7 @@ def does_the_form_matter(found: Findings) -> Answer:
                 f"sub-steps, lies {signs}{refused}."
             )
     return Answer(
+        "form",
         "Does the membrane form do more than a plain pull?",
         lead(verdict_of),
         f"{less('membrane', 'quadratic pull')}: {groups(verdict_of)}",
@@ -392,6 +433,7 @@ def does_the_recipe_help(found: Findings) -> Answer:
     beside += _same_start(found)
     beside += _overshoot_on_images(rows)
     return Answer(
+        "recipe",
         "Does the authors' recipe help, on a real data set?",
         lead(verdict_of),
         f"{OVER_BP} on Fashion-MNIST: {result}",
@@ -427,7 +469,7 @@ def is_it_robust(found: Findings) -> Answer:
     rows = changes_under_noise(found)
     question = "Does it make networks robust?"
     if not rows:
-        return Answer(question, NOT_KNOWN, f"{OVER_BP} under noise: {UNFINISHED}")
+        return Answer("robust", question, NOT_KNOWN, f"{OVER_BP} under noise: {UNFINISHED}")
     starts = {
         "from data-driven weights": FROM_DATA,
         "from torch's weights": AS_NOW,
@@ -440,10 +482,11 @@ def is_it_robust(found: Findings) -> Answer:
             above, below = sides.count("above zero"), sides.count("below zero")
             said.append(f"{start} it grows in {above} and shrinks in {below} of {len(sides)}")
     return Answer(
+        "robust",
         question,
         "No verdict",
-        f"How the lead of CSBP over BP changes under noise, by uncorrected intervals: "
-        f"{'; '.join(said)}",
+        f"How the lead of CSBP over the best BP (by the recipe: over BP) changes under noise, by "
+        f"uncorrected intervals: {'; '.join(said)}",
         beside=_pull_under_noise(found, rows),
     )
 

@@ -34,7 +34,7 @@ from csbp_notebooks.signs import less
 from ..experiments.experiment_1 import RATIOS, RESTS, TASK_NAMES as ONE_LAYER_TASKS
 from ..experiments.experiment_3 import TIMES
 from ..experiments.experiment_4 import FC1_ARMS, networks_of
-from ..protocol import SEEDS, SPLITS
+from ..protocol import EVERY_MARGIN, IMAGES, SEEDS, SPLITS
 from ..tasks.tasks import TASKS
 from ..training.arms import BASELINE
 from .all_contrasts import Findings
@@ -49,10 +49,10 @@ from .answers import (
 )
 from .cells import substeps_path
 from .measured import DECISIVE
-from .page_tables import UNFINISHED, difference, interval
-from .primary import CANNOT_BE_INTEGRATED
-from .rows import BEST_BP, EVERY_MARGIN, IMAGES, Label, Row, label_at, label_on_images
+from .numbers import difference, interval, numbers
+from .rows import BEST_BP, Label, Row, label_at, label_on_images
 from .secondary import PAIRS_ON_IMAGES
+from .verdicts import CANNOT_BE_INTEGRATED, UNFINISHED
 from .words import (
     AS_NOW,
     CONDITIONS,
@@ -60,9 +60,9 @@ from .words import (
     OVER_BEST_BP,
     gains_as_now,
     groups,
-    numbers,
     over_bp,
     rows_by_label,
+    so_far_as_now,
     verdicts_of,
 )
 
@@ -404,12 +404,11 @@ def dead_neurons_figure(found: Findings) -> Figure:
     right.axvline(0, **ZERO)
     right.set_xlabel("hidden neurons that never spike\non the test samples, %")
     verdicts = groups(verdicts_of(found, "2"))
-    is_there = [over_bp(task, AS_NOW) in rows for task in TASKS]
-    ahead = f"interval above zero in {len(gains_as_now(rows))} of {sum(is_there)} tasks"
+    ahead = f"above zero in {len(gains_as_now(rows))} of {len(TASKS)} tasks{so_far_as_now(rows)}"
     headline(
         fig,
-        f"Does CSBP help, or is it dead neurons? {OVER_BEST_BP}, both from torch's weights: "
-        f"{ahead}; both from data-driven weights: {verdicts}",
+        f"Does CSBP help, or is it dead neurons? {OVER_BEST_BP} at a constant rate: from torch's "
+        f"weights, interval {ahead}; from data-driven weights: {verdicts}",
     )
     marks = [
         mark(
@@ -523,7 +522,7 @@ def _draw_substeps(ax: Axes, found: Findings, task: str) -> None:
 
 NAMES_ON_IMAGES = {
     "bp": "BP",
-    "bp_data": "BP, data-driven",
+    "bp_data": "BP from data-driven weights",
     "csbp": "csbp",
     "quadratic": "quadratic pull",
     "fc1_csbp": "csbp on fc1 from $z_c$",
@@ -565,9 +564,9 @@ def _draw_pairs(ax: Axes, rows: Mapping[Label, Row], pairs: Sequence[tuple[str, 
         row = rows.get(label_on_images(first, second))
         networks = len(SPLITS) if first in FC1_ARMS else NETWORKS[IMAGES]
         sides = less(NAMES_ON_IMAGES[first], NAMES_ON_IMAGES[second])
-        names.append(f"{sides}, n = {networks}")
+        names.append(f"{sides} (n = {networks})")
         if row is None:
-            names[-1] += f" ({UNFINISHED})"
+            names[-1] += f"\n{UNFINISHED}"
             continue
         style = Style(CSBP if "csbp" in first else CONTROL, is_primary=row.verdict is not None)
         draw_lying(ax, place, row, style)
@@ -579,7 +578,9 @@ def _draw_pairs(ax: Axes, rows: Mapping[Label, Row], pairs: Sequence[tuple[str, 
 # Robustness
 
 
-HOW_TO_READ = """above 0: CSBP's lead grows
+HOW_TO_READ = f"""change: of {less("csbp", "best BP")} 
+({IMAGES}: {less("csbp", "BP")})
+above 0: CSBP's lead grows
 inputs: sd of the noise
 jitter: sd, in time steps
 deletion: share left out
@@ -599,11 +600,14 @@ def robustness_figure(found: Findings) -> Figure:
         ax.set_title(f"{task}, n = {NETWORKS[task]}")
         ax.tick_params(labelsize=SMALL)
     for ax in axes[:, 0]:
-        ax.set_ylabel(f"change of {less('csbp', 'BP')},\npoints", fontsize=SMALL)
+        ax.set_ylabel("change, points")
     headline(fig, is_it_robust(found).claim)
     marks = [
         mark(CONDITION_STYLES[FROM_DATA], "from data-driven weights"),
-        mark(CONDITION_STYLES[AS_NOW], "from torch's weights\n(fashion_mnist: the recipe)"),
+        mark(
+            CONDITION_STYLES[AS_NOW],
+            f"from torch's weights\n({IMAGES}: the recipe)",
+        ),
         margin_mark("margin of the task"),
         Line2D([], [], ls="none", label=HOW_TO_READ),
     ]

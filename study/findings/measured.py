@@ -7,7 +7,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..experiments.experiment_1 import ANNEALINGS, END, TASK_NAMES as ONE_LAYER_TASKS, Place, grid
+from ..experiments.experiment_1 import (
+    ANNEALINGS,
+    TASK_NAMES as ONE_LAYER_TASKS,
+    TUNED_Z_OVER_END,
+    Place,
+    grid,
+)
 from ..experiments.experiment_4 import EVERY_ARM as ARMS_ON_IMAGES, FC1_ARMS
 from ..fashion_mnist.training import INNER_I0, Z, annealed
 from ..tasks.tasks import TASKS
@@ -61,7 +67,7 @@ def epochs_above_critical(cell: Mapping[str, Any]) -> np.ndarray:
     """In how many epochs z was at z_c or above, `[networks]`.
 
     Args:
-        cell: of experiment 1. `Overshoot.z_at` says how z falls.
+        cell: of experiment 1. `overshoot.FallingZ` says how z falls.
     """
     annealing = ANNEALINGS[cell["annealing"]]
     twentieth = TASKS[cell["task"]].epochs // 20
@@ -69,7 +75,7 @@ def epochs_above_critical(cell: Mapping[str, Any]) -> np.ndarray:
     falling = np.maximum(0, epochs - annealing.holds * twentieth)
     passed = np.minimum(1, falling / (annealing.falls * twentieth))
     z_start = np.array(cell["z_start"])[:, np.newaxis]
-    z_end = np.minimum(z_start, cell["z_tuned"] / END)
+    z_end = np.minimum(z_start, cell["z_tuned"] / TUNED_Z_OVER_END)
     over_critical = cell["ratio"] * (z_end / z_start) ** passed  # z / z_c, [networks, epochs]
     return (over_critical >= 1).sum(1)
 

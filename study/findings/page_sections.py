@@ -8,28 +8,18 @@ from csbp_notebooks.signs import MINUS, less
 
 from ..experiments.experiment_1 import RATIOS, TASK_NAMES as ONE_LAYER_TASKS
 from ..experiments.experiment_3 import TIMES
+from ..protocol import IMAGES
 from ..tasks.tasks import TASKS
 from ..training.arms import BASELINE
 from ..training.train import SCHEDULES
 from .all_contrasts import Findings
 from .cells import STARTS, substeps_path
 from .measured import AboveCritical, OfRule
-from .page_tables import (
-    between,
-    decimals,
-    less_bp,
-    mean,
-    measure_of,
-    pivot,
-    table,
-    task_decimals,
-    task_of,
-    titled,
-    with_interval,
-)
-from .primary import CANNOT_BE_INTEGRATED
-from .rows import IMAGES, Row, is_of_accuracy
+from .numbers import decimals, mean, task_decimals, with_interval
+from .page_tables import between, less_bp, measure_of, pivot, table, task_of, titled
+from .rows import Row, is_of_accuracy
 from .secondary import HALVED
+from .verdicts import CANNOT_BE_INTEGRATED
 
 RATIOS_ABOVE = tuple(ratio for ratio in RATIOS if ratio >= 1)
 

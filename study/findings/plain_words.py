@@ -7,25 +7,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ..contrasts import CANNOT_TELL, EQUIVALENT, HELPS, HURTS
 from ..experiments.experiment_1 import TASK_NAMES as ONE_LAYER_TASKS
+from ..protocol import EVERY_MARGIN, IMAGES
 from ..tasks.tasks import TASKS
+from ..training.arms import BASELINE
 from .all_contrasts import Findings
-from .page_tables import UNFINISHED
-from .rows import EVERY_MARGIN, Label, Row
+from .numbers import decimals, points
+from .rows import Label, Row, label_on_images
+from .verdicts import CANNOT_TELL, EQUIVALENT, HELPS, HURTS, UNFINISHED
 from .words import (
     AS_NOW,
-    FROM_DATA,
     NOT_FROM_GOOD_WEIGHTS,
+    WhereOvershootHelps,
     enumerated,
     gains_as_now,
-    given_by_weights,
+    given_to_bp,
     listed,
+    not_zero,
     over_best_bp_at_twice,
     over_bp,
-    points,
     rows_by_label,
     side_of_zero,
+    so_far_as_now,
     verdicts_of,
 )
 
@@ -49,12 +52,11 @@ def csbp_in_plain_words(found: Findings, short: str) -> str:
         found: the findings.
         short: the answer in a few words, which these sentences follow.
     """
-    where = "From weights that leave no neuron silent"
-    if short == NOT_FROM_GOOD_WEIGHTS:
-        where = "There"
+    where = "There" if short == NOT_FROM_GOOD_WEIGHTS else "From data-driven weights"
     of_tasks = standing(verdicts_of(found, "2"), "the best BP")
     sentences = [
-        f"{where} it is {of_tasks}{_closest(found)}{_on_images(found)}.",
+        f"{where} it is {of_tasks}{_largest(found)}.",
+        f"By the authors' recipe on Fashion-MNIST it is {_on_images(found)}.",
         _from_torchs_weights(rows_by_label(found)),
     ]
     return " ".join(sentence for sentence in sentences if sentence)
@@ -90,24 +92,38 @@ def _so_many(number: int, total: int) -> str:
     return f"all {total}" if number == total else f"{number} of {total}"
 
 
-def _closest(found: Findings) -> str:
-    """Which task comes closest to its margin, in brackets, if all are within; else empty."""
-    rows = [row for row in found.primary if row.label.experiment == "2"]
+def _largest(found: Findings) -> str:
+    """The largest difference for its margin, and which are not zero, where all are within."""
     if set(verdicts_of(found, "2").values()) != {EQUIVALENT}:
         return ""
-    closest = max(rows, key=lambda row: abs(row.found.estimate) / EVERY_MARGIN[row.label.task])
-    task = closest.label.task
-    return f" (closest: {task}, {points(closest)} of {EVERY_MARGIN[task]:g} points)"
+    rows = [row for row in found.primary if row.label.experiment == "2"]
+    largest = max(rows, key=lambda row: abs(row.found.estimate) / EVERY_MARGIN[row.label.task])
+    task = largest.label.task
+    said = f"; the largest difference for its margin is {task}'s, {points(largest)} points of"
+    said += f" {EVERY_MARGIN[task]:g}"
+    others = not_zero(found, "2")
+    if largest in others:
+        others.remove(largest)
+        said += ", and not zero"
+    if others:
+        named = enumerated([f"{row.label.task}'s ({points(row)})" for row in others])
+        said += f"; beside it not zero: {named}"
+    return said
 
 
 def _on_images(found: Findings) -> str:
     """How CSBP stands to BP where both follow the authors' recipe."""
     (verdict,) = verdicts_of(found, "4").values()
     stands, before_name = STANDS[verdict]
-    where = f"{before_name} the authors' BP on Fashion-MNIST"
-    if set(verdicts_of(found, "2").values()) == {verdict}:
-        return f", and {where}"
-    return f"; it is {stands} {where}"
+    row = rows_by_label(found).get(label_on_images("csbp", BASELINE))
+    if row is None:
+        return f"{stands} {before_name} BP"
+    margin = f"margin {EVERY_MARGIN[IMAGES]:g}"
+    if verdict == EQUIVALENT and row in not_zero(found, "4"):
+        side = "above" if row.found.estimate > 0 else "below"
+        size = f"{abs(row.found.estimate):.{decimals(row)}f}"
+        return f"{size} points {side} BP, {margin}"
+    return f"{stands} {before_name} BP ({points(row)} points, {margin})"
 
 
 def _from_torchs_weights(rows: Mapping[Label, Row]) -> str:
@@ -117,44 +133,43 @@ def _from_torchs_weights(rows: Mapping[Label, Row]) -> str:
     if not present:
         return ""
     gains = gains_as_now(rows)
-    said = f"From torch's weights it gains in {len(gains)} of {len(present)}"
+    said = f"From torch's weights, at a constant rate, it gains in {len(gains)} of {len(TASKS)}"
+    said += so_far_as_now(rows)
     if gains:
         named = ", ".join(f"{row.label.task} {points(row)}" for row in gains)
-        said += f" ({named})"
+        said += f" ({named} points){_better_weights_instead(rows, gains)}"
     losses = sum(side_of_zero(row) == "below zero" for row in present)
     if losses:
-        said += f" and loses in {losses}"
-    return f"{said}{_better_weights_instead(rows, gains)}."
+        said += f"; it loses in {losses}"
+    return f"{said}."
 
 
 def _better_weights_instead(rows: Mapping[Label, Row], gains: Sequence[Row]) -> str:
     """What data-driven weights give the best BP in those tasks; empty unless known in all."""
-    from_data = [rows.get(over_bp(row.label.task, FROM_DATA)) for row in gains]
-    given = [
-        given_by_weights(row, data)
-        for row, data in zip(gains, from_data, strict=True)
-        if data is not None
-    ]
-    if not gains or len(given) < len(gains):
+    given = [rows.get(given_to_bp(row.label.task)) for row in gains]
+    known = [points(row) for row in given if row is not None]
+    if len(known) < len(gains):
         return ""
-    return f"; data-driven ones give BP {enumerated(given)}"
+    return f", where data-driven weights give BP {enumerated(known)}"
 
 
 # Is it the chaos?
 
 
-def chaos_in_plain_words(found: Findings, without_gain: Sequence[str]) -> str:
+def chaos_in_plain_words(found: Findings, overshoot: WhereOvershootHelps) -> str:
     """CSBP against the same pull without overshoot, and against the best BP.
 
     Args:
         found: the findings.
-        without_gain: tasks in which overshoot helps and is no gain over BP.
+        overshoot: where overshoot helps.
     """
     over_flow = standing(verdicts_of(found, "1"), "the same pull without overshoot")
     against_bp = _against_best_bp(over_best_bp_at_twice(rows_by_label(found)))
     said = f"With z falling from twice the critical strength z_c, CSBP is {over_flow}{against_bp}."
-    if without_gain:
-        said += f" In {listed(without_gain)} that is no gain over BP."
+    if overshoot.not_shown:
+        said += f" In {listed(overshoot.not_shown)} that is not shown to be a gain over BP."
+    if overshoot.not_compared:
+        said += f" In {listed(overshoot.not_compared)} it is not yet compared with BP."
     return said
 
 
@@ -165,7 +180,7 @@ def _against_best_bp(rows: Sequence[Row]) -> str:
         sizes = [abs(row.found.estimate) for row in rows if side_of_zero(row) == side]
         if sizes:
             where = _so_many(len(sizes), len(ONE_LAYER_TASKS))
-            parts.append(f"{_range_of(sizes)} points {words} the best BP in {where}")
+            parts.append(f"{_range_of(sizes)} {words} the best BP in {where}")
     level = sum(side_of_zero(row) == "around zero" for row in rows)
     if level:
         where = _so_many(level, len(ONE_LAYER_TASKS))
@@ -174,14 +189,15 @@ def _against_best_bp(rows: Sequence[Row]) -> str:
 
 
 def _range_of(sizes: Sequence[float]) -> str:
-    """From the least to the largest of some differences.
+    """From the least to the largest of some differences, in points.
 
     Example:
-        >>> _range_of([54.64, 9.04]), _range_of([0.34])
-        ('9 to 55', '0.3')
+        >>> _range_of([54.64, 9.04]), _range_of([0.34]), _range_of([1.2, 0.98])
+        ('9 to 55 points', '0.3 points', '1 point')
     """
     ends = dict.fromkeys(_rounded(end) for end in (min(sizes), max(sizes)))
-    return " to ".join(ends)
+    unit = "point" if list(ends) == ["1"] else "points"
+    return f"{' to '.join(ends)} {unit}"
 
 
 def _rounded(size: float) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from ..contrasts import Contrast, verdicts
 from ..experiments.experiment_1 import TASK_NAMES as ONE_LAYER_TASKS
-from ..protocol import MARGINS
+from ..protocol import EVERY_MARGIN, IMAGES, MARGINS
 from ..tasks.tasks import TASKS
 from ..training.arms import BASELINE
 from .cells import (
@@ -22,18 +22,8 @@ from .cells import (
     trained_on_images,
 )
 from .measured import DECISIVE
-from .rows import (
-    EVERY_MARGIN,
-    IMAGES,
-    Label,
-    Row,
-    compared,
-    label_at,
-    label_on_images,
-    membrane_label,
-)
-
-CANNOT_BE_INTEGRATED = "cannot be integrated"
+from .rows import Label, Row, compared, label_at, label_on_images, membrane_label
+from .verdicts import CANNOT_BE_INTEGRATED
 
 # Holds the place in its family of a primary contrast that has no verdict.
 UNTESTED = Contrast(

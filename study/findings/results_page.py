@@ -6,10 +6,11 @@ from csbp_notebooks.marks import in_lines
 from csbp_notebooks.signs import MINUS, less
 
 from ..experiments.experiment_1 import TASK_NAMES as ONE_LAYER_TASKS
-from ..protocol import digest
+from ..protocol import IMAGES, ON_NONE, WHEN_IT_WAS_FIXED, digest
 from ..tasks.tasks import TASKS
 from ..training.arms import BASELINE
 from .all_contrasts import DIRTY, Findings, Floor, chaos_helps
+from .numbers import difference, interval, smallest, task_decimals, with_interval
 from .page_sections import (
     authors_recipe,
     dead_neurons,
@@ -19,19 +20,9 @@ from .page_sections import (
     rules_at_the_end,
     time_above_critical,
 )
-from .page_tables import (
-    UNFINISHED,
-    between,
-    decimals,
-    difference,
-    interval,
-    less_bp,
-    table,
-    task_decimals,
-    titled,
-    with_interval,
-)
-from .rows import BEST_BP, IMAGES, Label, Row
+from .page_tables import between, less_bp, table, titled
+from .rows import BEST_BP, Label, Row
+from .verdicts import UNFINISHED
 from .words import missing_in_words
 
 # The primary contrast of every experiment: its tasks, its sides, and what those expect who believe
@@ -41,6 +32,17 @@ PRIMARY = {
     "2": (tuple(TASKS), less("csbp", "best bp, start from data"), "> 0 (ours: equivalent)"),
     "3": (tuple(TASKS), less("membrane", "quadratic pull on it"), "> 0 (ours: equivalent)"),
     "4": ((IMAGES,), less("csbp", "bp"), "> 0 (ours: equivalent)"),
+}
+
+# The texts of the protocol under which cells ran before it was as it is now, by their SHA-256, and
+# what they lack of it. Nothing else was changed.
+EARLIER_TEXTS = {
+    "3119aaaba675040180bd37d1ae2fa4153a0506343add1784505009db5294209d": (
+        "experiment 4 and the later notes of its last section"
+    ),
+    "c9f502bbd7cc975611a115041a89782d1e9d24b02e1d1759c2eaba1ddc9f746f": (
+        "the later notes of its last section"
+    ),
 }
 
 PRIMARY_COLUMNS = (
@@ -64,9 +66,10 @@ fixed in [PROTOCOL.md](PROTOCOL.md). All numbers, and those not shown here, are 
 `study/contrasts.json`.
 
 All differences are in points (per cent of the test samples; for xor, of the networks), unless a
-table says otherwise. Square brackets hold 95 % intervals over the eight splits, not corrected.
-`~` marks an estimate that is not above the noise floor of its task. Only the primary contrasts
-have verdicts; of the others none is a finding.
+table says otherwise. Square brackets hold 95 % intervals over the eight splits, not corrected;
+where all splits agree, there is no spread to make one from. `~` marks an estimate that is not
+above the noise floor of its task. Only the primary contrasts have verdicts; of the others none is
+a finding.
 """
 
 
@@ -93,22 +96,24 @@ def page(found: Findings) -> str:
 
 
 def _which_cells(found: Findings) -> str:
-    """How many cells there are, and whether all ran under the protocol as it is."""
+    """How many cells there are, and under which texts of the protocol they ran."""
     lines = [missing_in_words(found)]
-    earlier = sum(len(paths) for paths in _earlier(found).values())
-    if earlier:
-        lines.append(
-            f"{earlier} ran under an earlier text of the protocol, which differs from this one by "
-            "no more than its last section lists. The *None.* with which that section begins "
-            "means that no hypothesis, margin or test was changed."
-        )
-    else:
+    others = _other_texts(found)
+    if not others:
         lines.append("All that are there ran under the protocol as it is now.")
-    lines.append("The last two sections name the cells.")
+    for text, paths in others.items():
+        ran = f"{len(paths)} ran under a text of the protocol that is not known"
+        if text in EARLIER_TEXTS:
+            ran = (
+                f"{len(paths)} ran under an earlier text of the protocol, which is this one "
+                f"without {EARLIER_TEXTS[text]}"
+            )
+        lines.append(f"{ran}.")
+    lines += [WHEN_IT_WAS_FIXED, ON_NONE, "The last two sections of this page name the cells."]
     return in_lines(" ".join(lines))
 
 
-def _earlier(found: Findings) -> dict[str, list[str]]:
+def _other_texts(found: Findings) -> dict[str, list[str]]:
     """The cells that ran under another text of the protocol, by its SHA-256."""
     return {text: paths for text, paths in found.protocols.items() if text != digest()}
 
@@ -133,13 +138,12 @@ def primary_lines(found: Findings) -> list[list[str]]:
 
 
 def _numbers_of_primary(row: Row, found: Findings) -> list[str]:
-    """Estimate, margin, smallest difference and noise floor."""
-    places = decimals(row)
+    """Estimate, margin, smallest difference found and noise floor."""
     floor = found.floors.get(row.label.task)
     return [
         with_interval(row),
         f"{row.margin:g}",
-        f"{row.found.smallest:.{places}f}",
+        smallest(row),
         "" if floor is None else _height(floor),
     ]
 
@@ -239,11 +243,12 @@ def _missing(found: Findings) -> str:
 
 
 def _texts_and_commits(found: Findings) -> str:
-    """Under which earlier texts of the protocol, and by which code, the cells ran."""
-    lines = [
-        f"* Earlier text of the protocol, SHA-256 {text[:12]} ({len(paths)}): {', '.join(paths)}."
-        for text, paths in _earlier(found).items()
-    ]
+    """Under which other texts of the protocol, and by which code, the cells ran."""
+    lines = []
+    for text, paths in _other_texts(found).items():
+        kind = "Earlier" if text in EARLIER_TEXTS else "Unknown"
+        cells = f"({len(paths)}): {', '.join(paths)}"
+        lines.append(f"* {kind} text of the protocol, SHA-256 {text[:12]} {cells}.")
     commits = [
         f"{commit[:12]}{DIRTY if commit.endswith(DIRTY) else ''} ({len(paths)} cells)"
         for commit, paths in found.commits.items()

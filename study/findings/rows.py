@@ -6,11 +6,8 @@ from typing import NamedTuple
 
 from ..contrasts import Contrast, contrast, split_means
 from ..experiments.experiment_1 import Place
-from ..protocol import MARGINS
+from ..protocol import IMAGES
 from .cells import Trained
-
-IMAGES = "fashion_mnist"  # the task of experiment 4
-EVERY_MARGIN = MARGINS | {IMAGES: 0.5}  # in points, by task
 
 BEST_BP = "best bp"  # of experiment 2, beside BP at the rate of csbp
 

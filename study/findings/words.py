@@ -1,26 +1,25 @@
-"""What answers say of verdicts and contrasts: counts, signs, numbers and names, as text."""
+"""What answers say of verdicts and contrasts: counts, signs and names, as text."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from csbp_notebooks.signs import less
 
-from ..contrasts import CANNOT_TELL, EQUIVALENT, HELPS, HURTS
+from ..contrasts import LEVEL, holm
 from ..experiments.experiment_1 import TASK_NAMES as ONE_LAYER_TASKS
+from ..protocol import IMAGES
 from ..tasks.tasks import TASKS
 from ..training.arms import BASELINE
-from .all_contrasts import Findings
+from .all_contrasts import Findings, chaos_helps
 from .measured import DECISIVE
-from .page_tables import UNFINISHED, decimals, difference, interval
-from .primary import CANNOT_BE_INTEGRATED
-from .rows import BEST_BP, IMAGES, Label, Row, label_at
-
-VERDICTS = (HELPS, HURTS, EQUIVALENT, CANNOT_TELL, CANNOT_BE_INTEGRATED, UNFINISHED)
+from .rows import BEST_BP, Label, Row, label_at
+from .verdicts import EQUIVALENT, HELPS, HURTS, OF_TESTS, UNFINISHED, VERDICTS
 
 NOT_KNOWN = "Not known yet"
 NOT_SHOWN = "Not shown"
-NOT_FROM_GOOD_WEIGHTS = "Not from weights that leave no neuron silent"
+NOT_FROM_GOOD_WEIGHTS = "Not from data-driven weights"
 
 OVER_BEST_BP = less("CSBP", "best BP")
 OVER_BP = less("CSBP", "BP")
@@ -39,6 +38,26 @@ def verdicts_of(found: Findings, *experiments: str) -> dict[str, str]:
         for experiment in experiments
         for task in tasks[experiment]
     }
+
+
+def not_zero(found: Findings, experiment: str) -> list[Row]:
+    """The primary contrasts of an experiment that are shown not to be zero, small or not.
+
+    By the two-sided test of the protocol, corrected for the tasks; a contrast without a test keeps
+    its place with p = 1, as in `primary`.
+    """
+    rows = {row.label.task: row for row in found.primary if row.label.experiment == experiment}
+    verdict_of = verdicts_of(found, experiment)
+    p_values = [
+        rows[task].found.p_difference if verdict in OF_TESTS else 1.0
+        for task, verdict in verdict_of.items()
+    ]
+    is_shown = holm(p_values) < LEVEL
+    return [
+        rows[task]
+        for task, is_so in zip(verdict_of, is_shown, strict=True)
+        if is_so and not rows[task].below_floor
+    ]
 
 
 def groups(verdict_of: Mapping[str, str]) -> str:
@@ -125,27 +144,42 @@ def enumerated(parts: Sequence[str]) -> str:
     return f"{', '.join(others)} and {last}" if others else last
 
 
-def points(row: Row) -> str:
-    """An estimate with its sign, in points."""
-    return difference(row.found.estimate, decimals(row))
-
-
-def numbers(row: Row) -> str:
-    """Estimate and 95 % interval, in points."""
-    return f"{points(row)} {interval(row.found.low, row.found.high, decimals(row))}"
-
-
 def missing_in_words(found: Findings) -> str:
     """How many cells are not run yet, and whether a verdict waits for them; a sentence."""
     cells = f"{found.asked_for} cells (a cell is a task trained by an arm)"
     if not found.missing:
         return f"All {cells} are there."
     verdicts = [verdict for number in "1234" for verdict in verdicts_of(found, number).values()]
-    waiting = verdicts.count(UNFINISHED)
-    needed = f"{waiting} of {len(verdicts)} primary contrasts need them"
-    if waiting == 0:
-        needed = "no primary contrast waits for them"
-    return f"{len(found.missing)} of {cells} are not run yet; {needed}."
+    waiting = verdicts.count(UNFINISHED) or "none"
+    return (
+        f"Of {cells} the study has {found.asked_for - len(found.missing)} so far, with {waiting} "
+        f"of the {len(verdicts)} primary contrasts waiting for the others."
+    )
+
+
+class WhereOvershootHelps(NamedTuple):
+    """The tasks in which csbp less inner flow *helps*, by what that is worth against BP.
+
+    Attributes:
+        gain: csbp is above BP of the same length and above the best BP: chaos helps.
+        not_shown: it is not shown to be above both.
+        not_compared: the cells of one of them are missing.
+    """
+
+    gain: list[str]
+    not_shown: list[str]
+    not_compared: list[str]
+
+
+def where_overshoot_helps(found: Findings) -> WhereOvershootHelps:
+    """The tasks in which overshoot helps; that alone is no gain over BP."""
+    tasks = [task for task, verdict in verdicts_of(found, "1").items() if verdict == HELPS]
+    is_gain = chaos_helps(found)
+    return WhereOvershootHelps(
+        gain=[task for task in tasks if is_gain.get(task)],
+        not_shown=[task for task in tasks if task in is_gain and not is_gain[task]],
+        not_compared=[task for task in tasks if task not in is_gain],
+    )
 
 
 def rows_by_label(found: Findings) -> dict[Label, Row]:
@@ -159,9 +193,18 @@ def over_bp(task: str, condition: str, arm: str = "csbp", measure: str = "accura
 
 
 def gains_as_now(rows: Mapping[Label, Row]) -> list[Row]:
-    """csbp less the best BP from torch's weights, at a constant rate, where it is above zero."""
+    """csbp less the best BP from torch's weights, at a constant rate, where it is above zero.
+
+    By its interval, the largest first.
+    """
     all_rows = [rows.get(over_bp(task, AS_NOW)) for task in TASKS]
-    return [row for row in all_rows if row is not None and row.found.low > 0]
+    gains = [row for row in all_rows if row is not None and row.found.low > 0]
+    return sorted(gains, key=lambda row: -row.found.estimate)
+
+
+def so_far_as_now(rows: Mapping[Label, Row]) -> str:
+    """That some of these contrasts are not there yet, with a space before it; else empty."""
+    return "" if all(over_bp(task, AS_NOW) in rows for task in TASKS) else " so far"
 
 
 def over_best_bp_at_twice(rows: Mapping[Label, Row]) -> list[Row]:
@@ -170,11 +213,6 @@ def over_best_bp_at_twice(rows: Mapping[Label, Row]) -> list[Row]:
     return [row for row in over_best if row is not None]
 
 
-def given_by_weights(now: Row, from_data: Row) -> str:
-    """What data-driven weights give the best BP over torch's, in points.
-
-    Args:
-        now: csbp less the best BP, from torch's weights.
-        from_data: the same from data-driven weights.
-    """
-    return difference(from_data.means[1] - now.means[1], decimals(now))
+def given_to_bp(task: str) -> Label:
+    """The label of what data-driven weights give the best BP over torch's, at a constant rate."""
+    return Label("2", task, "constant", "", "bp from data", "bp as now")

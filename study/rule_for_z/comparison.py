@@ -17,8 +17,7 @@ import numpy as np
 import torch
 
 from .. import command
-from ..findings.rows import EVERY_MARGIN
-from ..protocol import digest
+from ..protocol import EVERY_MARGIN, digest
 from .on_a_task import AUTHORS_Z, SHARE_OF_README, SHARES
 from .reports import CALLS, median, z_for
 

@@ -35,8 +35,7 @@ from ..experiments.experiment_4 import (
 from ..fashion_mnist.images import FashionMNIST, Split, load
 from ..fashion_mnist.network import ImageNetwork, Output
 from ..fashion_mnist.training import LR, Addition, AuthorsCSBP, train
-from ..findings.rows import IMAGES
-from ..protocol import Networks, digest
+from ..protocol import IMAGES, Networks, digest
 from .on_a_task import AUTHORS_Z, Strength, ladder, rule_of
 from .reports import CALLS, PROBE, SIGNS, signs_of
 
@@ -216,7 +215,7 @@ def command_line() -> argparse.ArgumentParser:
 
 def made(options: argparse.Namespace) -> dict[str, Any]:
     """The cell that the command line asks for."""
-    return run_cell(load("--data", options.data), jobs=options.jobs)
+    return run_cell(load(options.data, given_as="--data"), jobs=options.jobs)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

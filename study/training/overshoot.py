@@ -7,6 +7,7 @@ step's batch is a function of that layer's weights alone, and its gradient flow 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +45,35 @@ def _rows(x: Tensor) -> Tensor:
     return x.flatten(1, -2)
 
 
+class FallingZ(NamedTuple):
+    """The strength of the chaotic loss over the epochs: held, falling geometrically, held again.
+
+    Attributes:
+        start: where each network's begins, > 0, `[S]`.
+        end: where it arrives and stays, > 0; one that starts below it stays where it is.
+        annealing: epochs in which it falls, >= 1.
+        holds: epochs before it begins to fall, >= 0.
+    """
+
+    start: Sequence[float]
+    end: float
+    annealing: int
+    holds: int = 0
+
+    def at(self, epoch: int) -> Tensor:
+        """The strength of each network in an epoch, counted from 0; float64, `[S]`.
+
+        Example:
+            >>> z = FallingZ(start=[8.0, 1.0], end=2.0, annealing=2)
+            >>> [z.at(epoch).tolist() for epoch in range(4)]
+            [[8.0, 1.0], [4.0, 1.0], [2.0, 1.0], [2.0, 1.0]]
+        """
+        start = torch.as_tensor(self.start, dtype=torch.float64)
+        end = start.clamp(max=self.end)
+        passed = min(1.0, max(0, epoch - self.holds) / self.annealing)
+        return start * (end / start) ** passed
+
+
 class Overshoot(Training):
     """S networks with one hidden layer, trained by one of `RULES`.
 
@@ -56,8 +86,8 @@ class Overshoot(Training):
         inner flow    a = (theta - Phi_lr(theta)) / lr
         noise         the same, and a random direction with the norm that the difference between the
                       two lines above it had at this step of the same network's training by csbp
-        outer flow    a = 0, then theta <- Phi_tau(theta), tau = lr / (1 - m)
-        kick          a = 0, then theta <- theta - tau z grad C(theta)
+        outer flow    a = 0, then theta <- Phi_t(theta), t = lr / (1 - m)
+        kick          a = 0, then theta <- theta - t z grad C(theta), with the same t
 
     Args:
         task: of `TASKS`, with one hidden layer.
@@ -65,18 +95,16 @@ class Overshoot(Training):
         seeds: of `Training`.
         splits: the split of each network's data.
         lr: learning rate, > 0.
-        z: strength of the chaotic loss until it falls, for each network, > 0.
-        z_end: where it arrives at the end of `annealing` and stays, > 0; not if z is below it.
+        z: strength of the chaotic loss, and how it falls.
         I0: what the chaotic loss pulls s to, in (0, 1).
-        annealing: epochs in which z falls, >= 1.
-        epochs: of the training, >= `holds + annealing`.
+        epochs: of the training, >= `z.holds + z.annealing`.
         excess: for the rule "noise", what a training by csbp recorded, `[steps, S]`.
         substeps: of the flow, so many times more than are needed.
         momentum: m, in [0, 1).
-        holds: epochs before z begins to fall, >= 0.
         dtype: of parameters and inputs.
 
     Attributes:
+        falling_z: as given by `z`, which of a `Training` is another number.
         excess: norms of z grad C(theta) - (theta - Phi_lr(theta)) / lr, for each step and network,
             if `record` is set before training by csbp.
     """
@@ -87,42 +115,44 @@ class Overshoot(Training):
         rule: str,
         seeds: Sequence[int],
         splits: Sequence[int],
-        lr: float,
-        z: Sequence[float],
-        z_end: float,
+        *,
+        lr: float | Sequence[float],
+        z: FallingZ,
         I0: float,
-        annealing: int,
         epochs: int,
         excess: Tensor | None = None,
         substeps: int = 1,
         momentum: float = MOMENTUM,
-        holds: int = 0,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         check_choice("rule", rule, RULES)
-        check("z", z, "(0, inf)", array=True)
-        check("z_end", z_end, "(0, inf)")
-        check("holds", holds, "[0, inf)", integer=True)
-        check("annealing", annealing, f"[1, {epochs - holds}]", integer=True)
+        check("z.start", z.start, "(0, inf)", array=True)
+        check("z.end", z.end, "(0, inf)")
+        check("z.holds", z.holds, "[0, inf)", integer=True)
+        check("z.annealing", z.annealing, f"[1, {epochs - z.holds}]", integer=True)
         if (rule == "noise") != (excess is not None):
             raise ValueError(f"excess = {excess}: must be given for the rule 'noise', and no other")
-        super().__init__(task, "bp", seeds, lr, 1.0, epochs, dtype, splits, momentum=momentum)
+        super().__init__(
+            task,
+            "bp",  # what the rule adds is added here
+            seeds=seeds,
+            splits=splits,
+            lr=lr,
+            epochs=epochs,
+            momentum=momentum,
+            dtype=dtype,
+        )
         self.rule = rule
-        self.z_start = torch.as_tensor(z, dtype=torch.float64)
-        self.z_end = torch.minimum(self.z_start, torch.tensor(z_end, dtype=torch.float64))
+        self.falling_z = z
         self.I0 = I0
-        self.annealing = annealing
-        self.holds = holds
         self.substeps = substeps
         self.given_excess = excess
         self.record = False
         self.excess: list[Tensor] = []
 
     def z_at(self, n: int) -> Tensor:
-        """The strength at step n, `[S]`."""
-        falling = max(0, n // self.steps - self.holds)  # epochs
-        passed = min(1.0, falling / self.annealing)
-        return self.z_start * (self.z_end / self.z_start) ** passed
+        """The strength at step n, the same in all steps of an epoch, `[S]`."""
+        return self.falling_z.at(n // self.steps)
 
     def step(self, state: list[Tensor], n: int) -> list[Tensor]:
         """The state after step n."""
