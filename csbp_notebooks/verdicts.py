@@ -281,14 +281,14 @@ def _of_csbp(found: Found, noisy: Found) -> Verdict:
 
 def _of_chaos(found: Found, run: Found) -> Verdict:
     share = found["chaotic_share_at_frozen_z"]
-    elsewhere = "; elsewhere the attractors are cycles" if 0 < share < 1 else ""
+    elsewhere = ", the others on cycles" if 0 < share < 1 else ""
     verdict = HOLDS if share == 1 else HOLDS_IN_PART
     return Verdict(
         claim="While z is large the weight moves chaotically",
         published="Example 1, picture",
         measured=(
-            f"with z held, {100 * share:.0f} % of attractors above z_c = {run['critical_z']:.2f} "
-            f"have a positive Lyapunov exponent{elsewhere}"
+            f"with z held above z_c = {run['critical_z']:.2f}, {100 * share:.0f} % of the pairs of a "
+            f"z and a start end on an attractor with a positive Lyapunov exponent{elsewhere}"
         ),
         verdict=verdict if share > 0 else FAILS,
         notebook="04_bifurcation",
@@ -337,6 +337,7 @@ def _of_network(found: Found) -> Verdict:
     rests_from = found.maybe("epoch_weights_come_to_rest")
     below = found.maybe("epoch_at_critical_z")
     rests = None not in (rests_from, below) and rests_from > below
+    first_below = None if below is None else math.ceil(below)
     (rate,) = [
         rate
         for title, rate in found["firing_rate_last"].items()
@@ -344,10 +345,10 @@ def _of_network(found: Found) -> Verdict:
     ]
     return Verdict(
         claim="In a network of several layers weights come to rest as z falls",
-        published="Example 2, one forward pass",
+        published="not claimed; Example 2 is one forward pass",
         measured=(
             f"on a layer's output z is below z_c = {found['critical_z']:.2f} "
-            + in_words(below, "from epoch {:.0f} on", "at no epoch")
+            + in_words(first_below, "from epoch {} on", "at no epoch")
             + in_words(rests_from, "; all weights rest from epoch {} on", "; weights never rest")
             + f", with a firing rate of {rate:.2g}"
         ),
