@@ -287,8 +287,8 @@ def _of_chaos(found: Found, run: Found) -> Verdict:
         claim="While z is large the weight moves chaotically",
         published="Example 1, picture",
         measured=(
-            f"with z held above z_c = {run['critical_z']:.2f}, {100 * share:.0f} % of the pairs of a "
-            f"z and a start end on an attractor with a positive Lyapunov exponent{elsewhere}"
+            f"with z held above z_c = {run['critical_z']:.2f}, {100 * share:.0f} % of the pairs of "
+            f"a z and a start end on an attractor with a positive Lyapunov exponent{elsewhere}"
         ),
         verdict=verdict if share > 0 else FAILS,
         notebook="04_bifurcation",

@@ -32,6 +32,9 @@ def pytest_configure(config):
 
 def pytest_benchmark_update_json(config, benchmarks, output_json):
     """Put what ran beside what is kept of the others, and write all tables anew."""
+    if any(benchmark.has_error for benchmark in benchmarks):
+        config.get_terminal_writer().write("\nA benchmark failed: no table is written.\n")
+        return
     results = json.loads(RESULTS.read_text())
     results |= condense(output_json["benchmarks"])
     page = PAGE.read_text()
