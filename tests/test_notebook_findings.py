@@ -165,8 +165,8 @@ def test_08_says_what_the_study_found(run_cells, made_contrasts, cells):
     said, results = run_cells("08", contrasts=str(made_contrasts / f"{cells}.json"))
     assert not [line for line in said.splitlines() if is_no_finding(line)]
     for answer in results["answers"].values():
-        assert f"{answer['short']}.** {answer['because']}" in said
-        assert answer["though"] in said
+        assert f"**{answer['question']} {answer['short']}.** {answer['plain']}" in said
+        assert f"*{answer['question']}* {answer['reasons']}. {answer['beside']}".rstrip() in said
     assert results["summary"] in said
     assert len(results["verdicts"]) == (16 if cells == "all" else 0)
-    assert ("cells are still missing" in said) == (cells == "none")
+    assert ("the study has 0 so far" in said) == (cells == "none")

@@ -224,7 +224,7 @@ def test_the_reference_lists_attributes_and_colours_programs_alone(site, pages):
         block.to_text().split()[0]: bool(block.query("span[class]"))
         for block in reference.query("pre")
     }
-    assert coloured["chaos"]  # chaos = ChaoticLoss(...)
+    assert coloured["#"]  # After `total_steps` steps of chaos ...
     assert not coloured["L"]  # L = -z (I0 log s + ...
     assert coloured[">>>"]
 
