@@ -180,7 +180,7 @@ def test_mean_s_is_that_of_the_loss_which_clamps_h(clamp):
     ],
 )
 def test_the_gradient_share_is_that_of_the_norms_of_all_runs(chaotic, others, known):
-    measurement = Measurement([], step=0, z=1.0)
+    measurement = Measurement([], step=0, z=1.0, is_first=True)
     measurement.chaotic_norms = [torch.tensor(norm) for norm in chaotic]
     measurement.other_norms = [torch.tensor(norm) for norm in others]
     assert measurement.gradient_share() == (None if known is None else pytest.approx(known))
@@ -189,7 +189,7 @@ def test_the_gradient_share_is_that_of_the_norms_of_all_runs(chaotic, others, kn
 @pytest.mark.parametrize("versions", [(0, 0), (None, 0), (0, None), (None, None)])
 def test_one_compiled_run_makes_a_measurement_one_of_a_compiled_model(versions):
     records = [Record(torch.ones(2), version, None, None, None) for version in versions]
-    assert Measurement(records, step=0, z=1.0).is_compiled == (None in versions)
+    assert Measurement(records, step=0, z=1.0, is_first=True).is_compiled == (None in versions)
 
 
 @pytest.mark.parametrize(
@@ -1070,6 +1070,40 @@ def test_the_report_survives_a_resume():
     assert resumed_from(resumed).report() == chaos.report()
 
 
+def test_a_state_that_does_not_say_whether_a_call_was_the_first_is_taken():
+    model = network()
+    chaos = ChaoticLoss(3.0).attach(model, "fc1")
+    (model(batch()).var() + chaos()).backward()
+    state = chaos.state_dict()
+    del state["measured"][0]["numbers"]["is_first"]
+    chaos.load_state_dict(state)
+    assert chaos.report()["fc1"]["z"] == 3.0
+
+
+def test_only_the_first_report_of_a_training_has_the_lower_limit():
+    fc = line(1.0)
+    x = column(1.0)
+
+    def warning_at(share, calls):
+        """What the report says after so many calls, where the chaotic loss has this share."""
+        with ChaoticLoss(4.0).attach(nn.Sequential(fc), "0") as chaos:
+            slope = 4.0 * abs(sigmoid(1.0) - chaos.I0) / chaos.scale
+            for _ in range(calls):
+                other = slope * (1 - share) / share * fc(x).sum()
+                (other + chaos()).backward()
+            report = chaos.report()["0"]
+            chaos.load_state_dict(chaos.state_dict())
+            assert chaos.report()["0"] == report
+        assert report["gradient_share"] == pytest.approx(share, rel=1e-5)
+        return report["warning"]
+
+    for calls in (1, 20):  # the second measured call is the 21st
+        assert "30 % of this layer's gradient in the first update" in warning_at(0.3, calls)
+        assert warning_at(0.2, calls) is None
+    assert warning_at(0.3, 21) is None
+    assert "60 % of this layer's gradient" in warning_at(0.6, 21)
+
+
 def test_a_resume_forgets_what_was_measured_before():
     model = network()
     chaos = ChaoticLoss(3.0).attach(model, "fc1")
@@ -1134,6 +1168,7 @@ def test_a_state_holds_a_measurement_number_by_number():
         "z": 2.0,
         "mean_s": pytest.approx(mean_s, rel=1e-6),
         "note": None,
+        "is_first": True,
     }
     assert set(of_fc["activity"].values()) == {None}
     known = critical_z(0.25**2 + 1.0, 0.5, reduction="mean", numel=2, bias=False)
@@ -1151,7 +1186,15 @@ def test_a_state_holds_a_measurement_number_by_number():
 # Warnings
 
 
-def warning_of(mean_s=0.5, gradient_share=None, always_fires=None, z=4.0, limit=None, I0=0.65):
+def warning_of(
+    mean_s=0.5,
+    gradient_share=None,
+    always_fires=None,
+    z=4.0,
+    limit=None,
+    I0=0.65,
+    is_first=False,
+):
     """The warning of a report with these numbers."""
     numbers = Numbers(
         step=0,
@@ -1160,6 +1203,7 @@ def warning_of(mean_s=0.5, gradient_share=None, always_fires=None, z=4.0, limit=
         gradient_share=gradient_share,
         note=None,
         activity=Activity(always_fires=always_fires),
+        is_first=is_first,
     )
     return report_on(numbers, None if limit is None else CriticalZ(limit), I0)["warning"]
 
@@ -1168,10 +1212,15 @@ def warning_of(mean_s=0.5, gradient_share=None, always_fires=None, z=4.0, limit=
     ("numbers", "line"),
     [
         ({}, None),
-        ({"gradient_share": 0.8}, None),
-        ({"gradient_share": 0.81}, "the chaotic loss is 81% of this layer's gradient"),
-        ({"gradient_share": 1.0}, "the chaotic loss is 100% of this layer's gradient"),
+        ({"gradient_share": 0.5}, None),
+        ({"gradient_share": 0.51}, "the chaotic loss is 51 % of this layer's gradient"),
+        ({"gradient_share": 1.0}, "the chaotic loss is 100 % of this layer's gradient"),
         ({"gradient_share": 0.0}, None),
+        ({"gradient_share": 0.25, "is_first": True}, None),
+        (
+            {"gradient_share": 0.26, "is_first": True},
+            "the chaotic loss is 26 % of this layer's gradient in the first update",
+        ),
         # it has arrived where 9/10 of the way from 1/2 to I0 lie behind it, or beyond
         ({"mean_s": 0.634}, None),
         ({"mean_s": 0.636}, "mean s has arrived at I0 = 0.65"),
@@ -1194,7 +1243,7 @@ def test_a_strength_is_called_too_large_by_each_of_three_signs(numbers, line):
 def test_all_warnings_stand_in_one_line():
     line = warning_of(0.65, 0.9, always_fires=1.0, z=10.0, limit=4.0)
     assert line == (
-        "z = 10 is too large: the chaotic loss is 90% of this layer's gradient, "
+        "z = 10 is too large: the chaotic loss is 90 % of this layer's gradient, "
         "mean s has arrived at I0 = 0.65, it is 2.5 times the critical z; "
         "every neuron fires always"
     )

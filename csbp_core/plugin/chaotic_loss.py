@@ -342,8 +342,9 @@ class ChaoticLoss:
           `never_fires` and `always_fires`: where a layer of neurons is attached, and not compiled.
         * `zero_surrogate`: the share of (neuron, sample, time step) whose surrogate gradient is
           zero, which learns nothing; of `LIF` with `store_v_seq`.
-        * `warning`: one line if z is too large: the layer has arrived at I0, or learns nothing
-          else, or period-doubles; or if every neuron fires always.
+        * `warning`: one line if z is too large: `gradient_share` is above 0.25 in the first call or
+          above 0.5 in a later one, or the layer has arrived at I0, or period-doubles; or if every
+          neuron fires always. What to do then, and why: notebooks 7 and 8.
         """
         return {
             layer.key: report_on(layer.numbers, layer.critical_z, self.I0) for layer in self.layers
@@ -508,7 +509,7 @@ class ChaoticLoss:
     def _measured(self, layer: LayerHook, records: list[Record], z: float) -> list[Tensor]:
         """Measure a layer, and return the h that its loss is taken of."""
         filled = [record for record in records if record.h.numel() > 0]
-        measurement = Measurement(filled, self._steps, z)
+        measurement = Measurement(filled, self._steps, z, is_first=self._calls == 0)
         layer.measurement = measurement
         return [measurement.watch(record, self._scale, self._clamp) for record in filled]
 

@@ -19,8 +19,13 @@ if TYPE_CHECKING:
 
 MEASURE_EVERY = 20  # calls on a training run; the first is measured, too
 
-# A strength is called too large if the chaotic loss has more than this share of the gradient at h,
-SHARE_LIMIT = 0.8
+# A strength is called too large if the chaotic loss has more than this share of the gradient at h
+# in the first update. Notebook 8 has the measurement: of seven tasks none lost more than a margin at
+# a tenth, and most did above this. Many of those ended well below the next limit, though far from
+# well, so the first report is the one that tells.
+FIRST_SHARE_LIMIT = 0.25
+# Later it is called so above this share: more than all other losses together,
+SHARE_LIMIT = 0.5
 # or if ``|mean s - I0| / |I0 - 1/2|`` has fallen below this: s is 1/2 at h = 0.
 ARRIVED = 0.1
 
@@ -42,6 +47,7 @@ class Numbers(NamedTuple):
     gradient_share: float | None
     note: str | None  # why the share is not known
     activity: Activity
+    is_first: bool = False  # in the first call of a training; an older version did not save it
 
 
 class SavedNumbers(TypedDict):
@@ -84,6 +90,7 @@ class Measurement:
     Attributes:
         step: steps of annealing until then.
         z: the layer's strength then.
+        is_first: whether it is the first call of the training.
         numels: elements of h, one number per record.
         inputs: what a linear layer was given, one tensor per record, spikes as booleans; empty for
             other layers.
@@ -95,9 +102,10 @@ class Measurement:
         is_compiled: whether the layer ran in a compiled model.
     """
 
-    def __init__(self, records: Sequence[Record], step: int, z: float) -> None:
+    def __init__(self, records: Sequence[Record], step: int, z: float, is_first: bool) -> None:
         self.step = step
         self.z = z
+        self.is_first = is_first
         self.numels = [record.h.numel() for record in records]
         self.inputs = [_kept(record.inputs) for record in records if record.inputs is not None]
         self.mean_s: list[Tensor] = []
@@ -146,6 +154,7 @@ class Measurement:
             gradient_share=share,
             note=self._why_no_share() if share is None else None,
             activity=self.tally.activity(),
+            is_first=self.is_first,
         )
 
     def _why_no_share(self) -> str:
@@ -235,7 +244,7 @@ def report_on(numbers: Numbers | None, limit: CriticalZ | None, I0: float) -> La
     report["note"] = numbers.note
     if limit is not None and limit.value is not None:
         report["z_over_critical"] = numbers.z / limit.value
-    report["warning"] = _warning(report) or None
+    report["warning"] = _warning(report, numbers.is_first) or None
     return report
 
 
@@ -249,10 +258,10 @@ def scalars_of(reports: dict[str, LayerReport]) -> dict[str, float]:
     }
 
 
-def _warning(report: LayerReport) -> str:
+def _warning(report: LayerReport, is_first: bool) -> str:
     """What is wrong, in one line; "" if nothing is."""
     warnings = []
-    signs = _signs_of_too_large_z(report)
+    signs = _signs_of_too_large_z(report, is_first)
     if signs:
         warnings.append(f"z = {report['z']:g} is too large: {', '.join(signs)}")
     if report["always_fires"] == 1:
@@ -260,14 +269,16 @@ def _warning(report: LayerReport) -> str:
     return "; ".join(warnings)
 
 
-def _signs_of_too_large_z(report: LayerReport) -> list[str]:
+def _signs_of_too_large_z(report: LayerReport, is_first: bool) -> list[str]:
     share = report["gradient_share"]
     mean_s = report["mean_s"]
     ratio = report["z_over_critical"]
     I0 = report["I0"]
     signs = []
-    if share is not None and share > SHARE_LIMIT:
-        signs.append(f"the chaotic loss is {share:.0%} of this layer's gradient")
+    share_limit = FIRST_SHARE_LIMIT if is_first else SHARE_LIMIT
+    if share is not None and share > share_limit:
+        when = " in the first update" if is_first else ""
+        signs.append(f"the chaotic loss is {100 * share:.0f} % of this layer's gradient{when}")
     if mean_s is not None and abs(mean_s - I0) < ARRIVED * abs(I0 - 0.5):
         signs.append(f"mean s has arrived at I0 = {I0:g}")
     if ratio is not None and ratio > 1:

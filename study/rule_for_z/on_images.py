@@ -52,7 +52,7 @@ class Reported(AuthorsCSBP):
 
     Attributes:
         first_reports: fc1's share at each of `CALLS`.
-        signs: of every epoch the keys of `reports.SIGNS` that fc1's last report has.
+        signs: of every epoch those of `reports.SIGNS` that fc1's last report has.
     """
 
     def __init__(self, net: ImageNetwork, epochs: int, z_start: float) -> None:

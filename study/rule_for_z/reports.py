@@ -27,10 +27,12 @@ PROBE = 1.0  # the z at which shares are measured
 CALLS = (1, 21)  # of the loss, those of the first two reports
 
 DIVISOR = 3.0  # of z, after a warning
-SIGNS = {  # what a warning may say, in words of `ChaoticLoss.report`
-    "share": "of this layer's gradient",
-    "arrived": "has arrived at I0",
-}
+
+# A network is warned here where a layer's report says one of these. The limits are those of this
+# measurement. `ChaoticLoss.report` warns earlier than that, because of what was measured.
+SIGNS = ("share", "arrived")
+SHARE_LIMIT = 0.8  # of the gradient at h
+ARRIVED = 0.1  # of the way from 1/2 to I0 that is left to mean s
 
 
 # The first reports
@@ -120,7 +122,7 @@ class Report(NamedTuple):
     Attributes:
         share: the largest of its layers.
         distance: ``|mean s - I0| / |I0 - 1/2|``, the smallest of its layers: 1 at h = 0.
-        signs: keys of `SIGNS`, those that some layer's warning names.
+        signs: those of `SIGNS` that some layer's report shows.
     """
 
     share: float
@@ -174,9 +176,16 @@ def report_on(net: Net, run: Training, state: list[Tensor], place: int, n: int) 
 
 
 def signs_of(report: Mapping[str, LayerReport]) -> set[str]:
-    """The keys of `SIGNS` that some layer's warning in a report names."""
-    text = " ".join(layer["warning"] or "" for layer in report.values())
-    return {sign for sign, words in SIGNS.items() if words in text}
+    """Those of `SIGNS` that some layer's report shows."""
+    signs = set()
+    for layer in report.values():
+        share = layer["gradient_share"]
+        if share is not None and share > SHARE_LIMIT:
+            signs.add("share")
+        mean_s = layer["mean_s"]
+        if mean_s is not None and abs(mean_s - layer["I0"]) < ARRIVED * abs(layer["I0"] - 0.5):
+            signs.add("arrived")
+    return signs
 
 
 def follow(run: Training, divides: bool = False) -> Course:
@@ -216,7 +225,7 @@ def first_epochs(sign: str, reports: Sequence[Sequence[Report]], every: int) -> 
     """The epoch of each network's first report with a sign, `[S]`; NaN for never.
 
     Args:
-        sign: a key of `SIGNS`.
+        sign: of `SIGNS`.
         reports: of every validation and network.
         every: epochs from one validation to the next.
     """
