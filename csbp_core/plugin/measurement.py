@@ -20,9 +20,8 @@ if TYPE_CHECKING:
 MEASURE_EVERY = 20  # calls on a training run; the first is measured, too
 
 # A strength is called too large if the chaotic loss has more than this share of the gradient at h
-# in the first update. Notebook 8 has the measurement: of seven tasks none lost more than a margin at
-# a tenth, and most did above this. Many of those ended well below the next limit, though far from
-# well, so the first report is the one that tells.
+# in the first update. By notebook 7 a tenth does no harm, and most trainings that began above this
+# ended worse; some of them never came to the next limit, so it is the first report that tells.
 FIRST_SHARE_LIMIT = 0.25
 # Later it is called so above this share: more than all other losses together,
 SHARE_LIMIT = 0.5
