@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from csbp_notebooks.files import ROOT
 from study.experiments import experiment_1
 from study.experiments.experiment_1 import (
     ANNEALINGS,
@@ -15,7 +16,7 @@ from study.experiments.experiment_1 import (
     main,
     run_condition,
 )
-from study.protocol import PROTOCOL, Networks, digest
+from study.protocol import FLOW_STEPS, PROTOCOL, Networks, digest
 from study.tasks.tasks import TASKS
 from study.training.overshoot import RULES, layer_critical_z
 
@@ -72,6 +73,15 @@ def test_the_grid_is_that_of_the_protocol():
     assert {place.ratio for place in grid() if place.annealing == "held/20"} == {1.0, 2.0, 4.0}
 
 
+def test_the_committed_cells_have_the_steps_of_the_flow_that_the_protocol_asks_for():
+    cells = list((ROOT / "study/results/experiment_1").glob("*/*.json"))
+    assert cells
+    for path in cells:
+        halved = 2 if path.stem == "halved_steps" else 1
+        found = json.loads(path.read_text())["substeps"]
+        assert found == halved * FLOW_STEPS[path.parent.name], path
+
+
 OPTIONS = {"--rest": "inside", "--annealing": "5/20", "--ratio": "1"}
 
 
@@ -96,7 +106,7 @@ def test_the_command_writes_the_cell_with_the_protocol_it_was_made_by(tuned, tmp
     cell = json.loads(out.read_text())
     assert cell["provenance"]["protocol"] == digest()
     assert {"commit", "dirty", "seconds", "cpu_seconds"} <= set(cell["provenance"])
-    condition = CONDITION._replace(annealing="5/20", ratio=1.0)
+    condition = CONDITION._replace(annealing="5/20", ratio=1.0, substeps=FLOW_STEPS["xor"])
     expected = run_condition("xor", condition, NETWORKS)
     assert {key: cell[key] for key in expected} == json.loads(json.dumps(expected))
 

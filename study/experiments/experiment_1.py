@@ -19,7 +19,7 @@ from csbp_core.checks import check, check_choice
 
 from .. import command
 from ..command import plain
-from ..protocol import Networks, digest, final_networks
+from ..protocol import FLOW_STEPS, Networks, digest, final_networks
 from ..tasks.tasks import TASKS, Task
 from ..training.outcome import train_and_test
 from ..training.overshoot import FallingZ, Overshoot, layer_critical_z
@@ -203,7 +203,7 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument(
         "--csbp", type=Path, required=True, help="what study.experiments.tuning wrote for csbp"
     )
-    parser.add_argument("--substeps", type=int, default=1, help="of the flow, times what is needed")
+    parser.add_argument("--substeps", type=int, default=1, help="of the flow, times the study's")
     add_seeds(parser)
     return parser
 
@@ -217,7 +217,7 @@ def made(options: argparse.Namespace) -> dict[str, Any]:
         ratio=options.ratio,
         lr=tuned["lr"],
         z_tuned=tuned["z"],
-        substeps=options.substeps,
+        substeps=options.substeps * FLOW_STEPS[options.task],
     )
     networks = first_seeds(final_networks(options.task), options.seeds)
     return run_condition(options.task, condition, networks)

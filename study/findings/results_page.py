@@ -43,6 +43,9 @@ EARLIER_TEXTS = {
     "c9f502bbd7cc975611a115041a89782d1e9d24b02e1d1759c2eaba1ddc9f746f": (
         "the later notes of its last section"
     ),
+    "eeabdb0b618f69b383015c759d3b1a3446b954e9e356cf99008f29ca0acade62": (
+        "the last note of its last section"
+    ),
 }
 
 PRIMARY_COLUMNS = (
