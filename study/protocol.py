@@ -40,8 +40,8 @@ MARGINS = {
     "xor": 10.0,
 }
 
-# Where halving the steps of experiment 1's flow changed a mean, its cells were run again with so many
-# times the steps, as the protocol asks.
+# Where halving the steps of experiment 1's flow changed a mean, its cells were run again with so
+# many times the steps, as the protocol asks.
 FLOW_STEPS = {"digits_1": 1, "randman_1": 1, "xor": 2}
 
 IMAGES = "fashion_mnist"  # the task of experiment 4
