@@ -13,6 +13,33 @@ WHEN_IT_WAS_FIXED = (
     "What experiments 1 to 3 ask, and how, was fixed before any of the final networks was trained; "
     "experiment 4 was added when some of experiment 1 had been, and before any of its own."
 )
+
+
+class EarlierText(NamedTuple):
+    """A text of the protocol before it was as it is now.
+
+    Attributes:
+        commit: that brought it.
+        lacks: what it does not say of what is said now. Nothing else was changed.
+    """
+
+    commit: str
+    lacks: str
+
+
+# Those under which cells ran, by their SHA-256.
+EARLIER_TEXTS = {
+    "3119aaaba675040180bd37d1ae2fa4153a0506343add1784505009db5294209d": EarlierText(
+        "c0f1cda", "experiment 4 and the later notes of its last section"
+    ),
+    "c9f502bbd7cc975611a115041a89782d1e9d24b02e1d1759c2eaba1ddc9f746f": EarlierText(
+        "b9056aa", "the later notes of its last section"
+    ),
+    "eeabdb0b618f69b383015c759d3b1a3446b954e9e356cf99008f29ca0acade62": EarlierText(
+        "28ebea1", "the last note of its last section"
+    ),
+}
+
 ON_NONE = (
     "The *None.* with which the protocol's last section begins means that no hypothesis, margin or "
     "test was changed."

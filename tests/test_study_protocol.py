@@ -1,13 +1,18 @@
 """The numbers of the protocol stand in its text, and every split gets as many networks."""
 
 import hashlib
+import json
 import re
+import subprocess
 from collections import Counter
+from functools import cache
 
 import pytest
 
+from csbp_notebooks.files import ROOT
 from study.experiments.tuning import FIRST_SEED, SPLITS as TUNING_SPLITS
 from study.protocol import (
+    EARLIER_TEXTS,
     EVERY_MARGIN,
     IMAGES,
     MARGINS,
@@ -60,3 +65,69 @@ def test_neither_seeds_nor_splits_of_the_tuning_are_used_again_nor_split_0():
 
 def test_the_digest_is_that_of_the_text():
     assert digest() == hashlib.sha256(PROTOCOL.read_bytes()).hexdigest()
+
+
+# What came first, by the history
+
+
+def git(*arguments):
+    command = ["git", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+def has_its_history():
+    try:
+        return git("rev-parse", "--is-shallow-repository").strip() == "false"
+    except (OSError, subprocess.CalledProcessError):
+        return False
+
+
+needs_history = pytest.mark.skipif(not has_its_history(), reason="needs the project's git history")
+
+
+def text_at(commit):
+    return git("show", f"{commit}:study/PROTOCOL.md")
+
+
+@needs_history
+@pytest.mark.parametrize("sha256", EARLIER_TEXTS)
+def test_an_earlier_text_is_the_one_of_its_commit(sha256):
+    assert hashlib.sha256(text_at(EARLIER_TEXTS[sha256].commit).encode()).hexdigest() == sha256
+
+
+def section(text, number):
+    """What a text says of an experiment, None for nothing; its introduction counts as 1 to 3."""
+    titles = [f"## Experiment {number}", "## Experiment", "## Robustness"]
+    if titles[0] not in text:
+        return None
+    _, _, after = text.partition(titles[0])
+    return re.split("|".join(titles[1:]), after)[0]
+
+
+@cache
+def commit_that_fixed(number):
+    """The oldest since which the section on an experiment is as it is now."""
+    now = section(PROTOCOL.read_text(), number)
+    oldest = None
+    for commit in git("log", "--format=%H", "--", "study/PROTOCOL.md").split():
+        if section(text_at(commit), number) != now:
+            break
+        oldest = commit
+    return oldest
+
+
+@cache
+def is_older(commit, later):
+    command = ["git", "merge-base", "--is-ancestor", commit, later]
+    return subprocess.run(command, cwd=ROOT).returncode == 0
+
+
+@needs_history
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+def test_what_the_protocol_asks_of_an_experiment_was_committed_before_the_code_of_its_cells(number):
+    cells = list((ROOT / f"study/results/experiment_{number}").rglob("*.json"))
+    assert cells
+    for path in cells:
+        provenance = json.loads(path.read_text())["provenance"]
+        assert not provenance["dirty"]
+        assert is_older(commit_that_fixed(number), provenance["commit"]), path

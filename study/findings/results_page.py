@@ -6,7 +6,7 @@ from csbp_notebooks.marks import in_lines
 from csbp_notebooks.signs import MINUS, less
 
 from ..experiments.experiment_1 import TASK_NAMES as ONE_LAYER_TASKS
-from ..protocol import IMAGES, ON_NONE, WHEN_IT_WAS_FIXED, digest
+from ..protocol import EARLIER_TEXTS, IMAGES, ON_NONE, WHEN_IT_WAS_FIXED, digest
 from ..tasks.tasks import TASKS
 from ..training.arms import BASELINE
 from .all_contrasts import DIRTY, Findings, Floor, chaos_helps
@@ -34,20 +34,6 @@ PRIMARY = {
     "4": ((IMAGES,), less("csbp", "bp"), "> 0 (ours: equivalent)"),
 }
 
-# The texts of the protocol under which cells ran before it was as it is now, by their SHA-256, and
-# what they lack of it. Nothing else was changed.
-EARLIER_TEXTS = {
-    "3119aaaba675040180bd37d1ae2fa4153a0506343add1784505009db5294209d": (
-        "experiment 4 and the later notes of its last section"
-    ),
-    "c9f502bbd7cc975611a115041a89782d1e9d24b02e1d1759c2eaba1ddc9f746f": (
-        "the later notes of its last section"
-    ),
-    "eeabdb0b618f69b383015c759d3b1a3446b954e9e356cf99008f29ca0acade62": (
-        "the last note of its last section"
-    ),
-}
-
 PRIMARY_COLUMNS = (
     "experiment",
     "task",
@@ -60,6 +46,12 @@ PRIMARY_COLUMNS = (
     "verdict",
 )
 
+
+ON_COMMITS = (
+    "The commit of the code is the last that changed it before a cell was made. It may be older "
+    "than that of the protocol's whole text, and never is than that of the section on its "
+    "experiment: `tests/test_study_protocol.py` asks the history."
+)
 
 INTRODUCTION = """\
 # Results of the study
@@ -109,7 +101,7 @@ def _which_cells(found: Findings) -> str:
         if text in EARLIER_TEXTS:
             ran = (
                 f"{len(paths)} ran under an earlier text of the protocol, which is this one "
-                f"without {EARLIER_TEXTS[text]}"
+                f"without {EARLIER_TEXTS[text].lacks}"
             )
         lines.append(f"{ran}.")
     lines += [WHEN_IT_WAS_FIXED, ON_NONE, "The last two sections of this page name the cells."]
@@ -249,9 +241,11 @@ def _texts_and_commits(found: Findings) -> str:
     """Under which other texts of the protocol, and by which code, the cells ran."""
     lines = []
     for text, paths in _other_texts(found).items():
-        kind = "Earlier" if text in EARLIER_TEXTS else "Unknown"
+        which = "Unknown text of the protocol"
+        if text in EARLIER_TEXTS:
+            which = f"Text of the protocol committed as {EARLIER_TEXTS[text].commit}"
         cells = f"({len(paths)}): {', '.join(paths)}"
-        lines.append(f"* {kind} text of the protocol, SHA-256 {text[:12]} {cells}.")
+        lines.append(f"* {which}, SHA-256 {text[:12]} {cells}.")
     commits = [
         f"{commit[:12]}{DIRTY if commit.endswith(DIRTY) else ''} ({len(paths)} cells)"
         for commit, paths in found.commits.items()
@@ -259,4 +253,4 @@ def _texts_and_commits(found: Findings) -> str:
     if commits:
         lines.append(f"* Commit of the code: {', '.join(commits)}.")
     text = "\n".join(lines) if lines else "None."
-    return titled("## What the cells were made with", text + "\n")
+    return titled("## What the cells were made with", in_lines(ON_COMMITS), text + "\n")
