@@ -16,7 +16,7 @@ NEEDS = {
     "fashion_mnist": {"training"},
     "experiments": {"tasks", "training", "fashion_mnist"},
     "findings": {"tasks", "training", "fashion_mnist", "experiments"},
-    "rule_for_z": {"tasks", "training", "fashion_mnist", "experiments"},
+    "rule_for_z": {"tasks", "training", "fashion_mnist", "experiments", "findings"},
     "chaos": {"tasks", "training", "experiments", "findings"},
 }
 

@@ -46,7 +46,7 @@ class ChaoticLoss:
 
     ::
 
-        # After `total_steps` steps of chaos, one per batch or per epoch, a hundredth of z is left.
+        # After `total_steps` calls of chaos.step(), one per batch or epoch, a hundredth of z is left.
         chaos = ChaoticLoss(z=10, beta=0.01 ** (1 / total_steps)).attach(model, ["conv1", "fc1"])
 
         loss = criterion(model(x), y) + chaos()
@@ -342,7 +342,7 @@ class ChaoticLoss:
           `never_fires` and `always_fires`: where a layer of neurons is attached, and not compiled.
         * `zero_surrogate`: the share of (neuron, sample, time step) whose surrogate gradient is
           zero, which learns nothing; of `LIF` with `store_v_seq`.
-        * `warning`: one line if z is too large: `gradient_share` is above 0.25 in the first call or
+        * `warning`: one line if z is too large: `gradient_share` is above 0.2 in the first call or
           above 0.5 in a later one, or the layer has arrived at I0, or period-doubles; or if every
           neuron fires always. What to do then, and why: notebooks 7 and 8.
         """

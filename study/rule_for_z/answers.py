@@ -1,0 +1,429 @@
+"""How good is a rule for z? In sentences and tables that hold whatever was measured.
+
+No verdict is among them: the networks are tuning's, and accuracy is that on validation data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from statistics import median
+from typing import Any, NamedTuple
+
+from csbp_core.plugin.measurement import FIRST_SHARE_LIMIT, SHARE_LIMIT
+from csbp_notebooks.signs import less, with_minus
+
+from ..experiments.experiment_1 import TASK_NAMES as ONE_LAYER_TASKS
+from ..findings.numbers import difference
+from ..findings.verdicts import UNFINISHED
+from ..findings.words import enumerated
+from ..protocol import EVERY_MARGIN, IMAGES
+from .measured import (
+    ALL_TASKS,
+    AUTHORS_RULE,
+    FIXED_RULE,
+    README_RULE,
+    AtRatio,
+    Measured,
+    OnTask,
+    Rule,
+    Trained,
+)
+from .on_a_task import AUTHORS_Z, SHARE_OF_README, WARNED_SHARES
+from .reports import ARRIVED, DIVISOR, SHARE_LIMIT as WARNED_ABOVE
+
+# Rules whose number is chosen from such data, as sentences and tables name them.
+SHARE_RULES = {
+    "largest share": "the largest share of the first report",
+    "mean share": "the mean share of the layers",
+    "smallest share": "the smallest share of the layers",
+    "largest share at call 21": "the largest share of the second report",
+}
+RATE_NAMES = {"bp_lr": "at BP's learning rate", "csbp_lr": "at CSBP's"}
+
+LARGER_SHARES = (0.3, 0.6)  # of the ladder, that the title names
+
+LOST = 1.0  # margins below BP from which a training counts as one that lost
+
+GO_ON, DIVIDE, RESTART = "go on", "divide", "restart"
+
+
+class Table(NamedTuple):
+    """Rows under the names of their columns, as `csbp_notebooks.tables.table` shows them."""
+
+    rows: list[list[str]]
+    columns: list[str]
+
+
+class Ends(NamedTuple):
+    """How the networks of all tasks ended that were warned and treated in one way.
+
+    Attributes:
+        lost: cases that ended more than `LOST` margins below BP.
+        cases: of a task and a first share, in which some network was warned.
+        median: of the points over BP, over the cases.
+    """
+
+    lost: int
+    cases: int
+    median: float
+
+
+# All of it
+
+
+def paragraphs(measured: Measured) -> list[str]:
+    """The answer, in paragraphs of Markdown that begin with what they are about."""
+    return [
+        f"**The rule.** {how_good(measured)}",
+        f"**Another share.** {other_shares(measured)}",
+        f"**A fixed $z$.** {fixed_z(measured)}",
+        f"**The first report.** {what_reports_tell(measured)}",
+        f"**After a warning.** {after_warnings(measured)}",
+        limits(measured),
+    ]
+
+
+def claim(measured: Measured) -> str:
+    """What a first share of a tenth comes to, and larger ones, as a title."""
+    tasks = len(measured.tasks)
+    lost = [
+        f"from {_per_cent(share)} in {_number_lost(measured, share)}" for share in LARGER_SHARES
+    ]
+    return (
+        f"From a first share of {_per_cent(SHARE_OF_README)} CSBP ends "
+        f"{_ends_of(_gains_of_rule(measured))} margins off BP; {enumerated(lost)} of {tasks} tasks "
+        "it ends more than a margin below it"
+    )
+
+
+def for_record(measured: Measured) -> dict[str, Any]:
+    """Sentences and numbers to be recorded; README's are among them."""
+    return {
+        "tasks": [on_task.task for on_task in measured.tasks],
+        "in_short": in_short(measured),
+        "too_late": too_late(measured),
+        "lost_to_tuned": {
+            rate: {name: rule.mean for name, rule in rules.items()}
+            for rate, rules in measured.rules.items()
+        },
+        "rule_over_bp": _gains_of_rule(measured),
+    }
+
+
+def in_short(measured: Measured) -> str:
+    """How good README's rule is and what the authors' z comes to, for README; two sentences."""
+    rules = measured.rules["bp_lr"]
+    rule = rules[README_RULE]
+    worst = _worst(rule)
+    shares = [on_task.authors.share for on_task in measured.tasks]
+    return (
+        f"In {len(measured.tasks)} tasks of the study, at BP's learning rate, that z loses "
+        f"{_margins(rule.mean)} margins to the tuned one on average, at most "
+        f"{_margins(rule.lost[worst])} ({worst}); a margin is a difference that the protocol "
+        f"counts as none. The authors' z of {AUTHORS_Z:g} begins at shares of "
+        f"{_shares_in_words(shares)} there and loses {_margins(rules[AUTHORS_RULE].mean)}."
+    )
+
+
+def too_late(measured: Measured) -> str:
+    """In how many cases it was too late to go on after a warning, for README; a sentence."""
+    go_on, divide = (ends_after(measured, way) for way in (GO_ON, DIVIDE))
+    lost = dict.fromkeys([go_on.lost, divide.lost])  # once where both are the same
+    return (
+        f"Where a share had passed {_per_cent(WARNED_ABOVE)}, or mean s had arrived, it was too "
+        f"late to go on, at the same z or a smaller one, in {' and '.join(map(str, lost))} of "
+        f"{go_on.cases} cases."
+    )
+
+
+# Rules
+
+
+def how_good(measured: Measured) -> str:
+    """What README's rule loses to the tuned z, and what it comes to beside BP; a paragraph."""
+    said = [
+        f"{_lost_in_words(measured.rules[rate][README_RULE])} {name}"
+        for rate, name in RATE_NAMES.items()
+    ]
+    margins = [EVERY_MARGIN[on_task.task] for on_task in measured.tasks]
+    return (
+        f"In {len(measured.tasks)} tasks the $z$ that begins at a share of "
+        f"{_per_cent(SHARE_OF_README)} loses to the tuned $z$, in margins of the protocol "
+        f"({min(margins):g} to {max(margins):g} points), {enumerated(said)}. "
+        f"{less('CSBP', 'BP')} there, at BP's learning rate: {_ends_of(_gains_of_rule(measured))} "
+        "margins."
+    )
+
+
+def other_shares(measured: Measured) -> str:
+    """How much better a rule by a share is whose number is chosen from such data; a sentence."""
+    best = min(SHARE_RULES, key=lambda name: sum(_mean_losses(measured, name)))
+    return (
+        f"With the share chosen on all other tasks, the best rule is that by {SHARE_RULES[best]}, "
+        f"which loses {_losses_in_words(measured, best)} on average, at BP's learning rate / at "
+        f"CSBP's; README's loses {_losses_in_words(measured, README_RULE)}."
+    )
+
+
+def fixed_z(measured: Measured) -> str:
+    """What a z that is the same in all tasks comes to, the authors' among them; a paragraph."""
+    shares = [on_task.authors.share for on_task in measured.tasks]
+    zs = [on_task.rule.z for on_task in measured.tasks]
+    of_rule = f"{_strength(min(zs))} to {_strength(max(zs))}"
+    return (
+        f"Likewise, one $z$ for all tasks, chosen on the others, loses "
+        f"{_losses_in_words(measured, FIXED_RULE)}, and the authors' {AUTHORS_Z:g} loses "
+        f"{_losses_in_words(measured, AUTHORS_RULE)}: it begins at shares of "
+        f"{_shares_in_words(shares)}. The $z$ of the rule is {of_rule}. So a $z$ by itself does "
+        "not say how strong the pull is."
+    )
+
+
+def _lost_in_words(rule: Rule) -> str:
+    """The mean loss of a rule, and the largest with its task."""
+    worst = _worst(rule)
+    return f"{_margins(rule.mean)} on average and at most {_margins(rule.lost[worst])} ({worst})"
+
+
+def _mean_losses(measured: Measured, name: str) -> list[float]:
+    """The mean losses of a rule at both learning rates."""
+    return [measured.rules[rate][name].mean for rate in RATE_NAMES]
+
+
+def _losses_in_words(measured: Measured, name: str) -> str:
+    return " / ".join(map(_margins, _mean_losses(measured, name)))
+
+
+def _worst(rule: Rule) -> str:
+    """The task in which a rule loses most."""
+    return max(rule.lost, key=rule.lost.__getitem__)
+
+
+# Reports and warnings
+
+
+def what_reports_tell(measured: Measured) -> str:
+    """That the first report tells what later ones do not, in numbers; a paragraph.
+
+    Of tasks whose later reports were kept.
+    """
+    tasks = [on_task for on_task in measured.tasks if on_task.rule.latest is not None]
+    if not tasks:
+        return f"What later reports say is {UNFINISHED}."
+    above = _begun(tasks, lambda share: share > FIRST_SHARE_LIMIT)
+    others = _begun(tasks, lambda share: share <= FIRST_SHARE_LIMIT)
+    silent = [each for each in above.lost if each.latest is not None and each.latest <= SHARE_LIMIT]
+    latest = {on_task.rule.latest: on_task.task for on_task in tasks}
+    highest = max(share for share in latest if share is not None)
+    return (
+        f"Of {above.number} trainings that began at a share above {_per_cent(FIRST_SHARE_LIMIT)}, "
+        f"{len(above.lost)} ended more than a margin below BP; of the {others.number} others, "
+        f"{len(others.lost)}. Among the {len(above.lost)} are {len(silent)} without any later "
+        f"report of a share above {_per_cent(SHARE_LIMIT)} (median over networks): the first "
+        "report tells what later ones do not. Where training began at "
+        f"{_per_cent(SHARE_OF_README)}, no later share was above {_per_cent(highest)} "
+        f"({latest[highest]}). So `report()` warns above {_per_cent(FIRST_SHARE_LIMIT)} in the "
+        f"first update, and above {_per_cent(SHARE_LIMIT)} later."
+    )
+
+
+class Begun(NamedTuple):
+    """Trainings that began at some shares: how many, and those that ended below BP."""
+
+    number: int
+    lost: list[Trained]
+
+
+def _begun(tasks: Iterable[OnTask], is_meant: Callable[[float], bool]) -> Begun:
+    """Those that began at the shares that are meant."""
+    found = [
+        (on_task, each) for on_task in tasks for each in on_task.trained if is_meant(each.share)
+    ]
+    return Begun(len(found), [each for on_task, each in found if _has_lost(on_task, each.accuracy)])
+
+
+def after_warnings(measured: Measured) -> str:
+    """How networks ended that were warned, by what was done then; a paragraph."""
+    if not any(on_task.warned for on_task in measured.tasks):
+        return f"What to do after a warning is {UNFINISHED}."
+    of_ways = {way: ends_after(measured, way) for way in (GO_ON, DIVIDE, RESTART)}
+    said = {
+        way: f"{ends.lost} of {ends.cases} ({difference(ends.median, 1)} points)"
+        for way, ends in of_ways.items()
+    }
+    return (
+        f"Trainings begun at shares of {_shares_listed()} were watched for a share above "
+        f"{_per_cent(WARNED_ABOVE)}, or a mean $s$ with less than {_per_cent(ARRIVED)} of its way "
+        "to $I_0$ left. How the networks that were warned ended, in so many cases (a task and a "
+        "first share) more than a margin below BP, with the median difference to it: going on, "
+        f"{said[GO_ON]}; with $z$ divided by {DIVISOR:g} at every warning, {said[DIVIDE]}; begun "
+        f"again with $z$ / {DIVISOR:g} until there was no warning, {said[RESTART]}."
+    )
+
+
+def ends_after(measured: Measured, way: str) -> Ends:
+    """How all cases ended that were treated in one way after a warning.
+
+    Args:
+        measured: with one case at least.
+        way: "go on", "divide" or "restart".
+    """
+    points = []
+    lost = 0
+    for on_task in measured.tasks:
+        for case in on_task.warned:
+            accuracy = case.accuracy[way]
+            points.append(100 * (accuracy - on_task.bp))
+            lost += _has_lost(on_task, accuracy)
+    return Ends(lost, len(points), median(points))
+
+
+def limits(measured: Measured) -> str:
+    """What the numbers are of, and which task is not there yet; a sentence or two."""
+    names = [on_task.task for on_task in measured.tasks]
+    waiting = [task for task in ALL_TASKS if task not in names]
+    sentences = [
+        "No verdict follows: networks and splits are those of tuning, accuracies those on "
+        "validation data."
+    ]
+    if IMAGES in names:
+        sentences.append(
+            f"In {IMAGES} nothing was tuned: its tuned $z$ is the best of those that were tried, "
+            "which favours that one."
+        )
+    if waiting:
+        sentences.append(f"Unfinished: {', '.join(waiting)}.")
+    return " ".join(sentences)
+
+
+# Tables
+
+
+def table_of_rules(measured: Measured) -> Table:
+    """For every rule its number, and what it loses with one that is chosen on other tasks."""
+    names = {
+        README_RULE: "README's: the largest share of the first report",
+        **SHARE_RULES,
+        FIXED_RULE: "one z for all tasks",
+        AUTHORS_RULE: "the authors' z",
+    }
+    rows = []
+    for name, words in names.items():
+        losses = []
+        for rate in RATE_NAMES:
+            rule = measured.rules[rate][name]
+            worst = _worst(rule)
+            losses.append(f"{_margins(rule.mean)}; {_margins(rule.lost[worst])} ({worst})")
+        value = measured.rules["bp_lr"][name].value
+        is_z = name in (FIXED_RULE, AUTHORS_RULE)
+        rows.append([words, _strength(value) if is_z else _per_cent(value), *losses])
+    lost = [f"margins lost {name}: mean; most" for name in RATE_NAMES.values()]
+    return Table(rows, ["rule", "its number, by all tasks", *lost])
+
+
+def table_of_tasks(measured: Measured) -> Table:
+    """For every task the z of the rule, the tuned and the authors', and the accuracies there."""
+    rows = []
+    for on_task in measured.tasks:
+        at_z = [on_task.rule, on_task.tuned, on_task.authors]
+        rows.append(
+            [
+                on_task.task,
+                _strength(on_task.rule.z),
+                _strength(on_task.tuned.z),
+                _accuracy(on_task.bp),
+                *(_accuracy(trained.accuracy) for trained in at_z),
+                _per_cent(on_task.authors.share),
+            ]
+        )
+    at_15 = f"z {AUTHORS_Z:g}"
+    columns = ["task", "z of the rule", "tuned z", "BP", "at the rule's z", "at the tuned z"]
+    return Table(rows, [*columns, f"at {at_15}", f"first share at {at_15}"])
+
+
+def table_of_ratios(by_ratio: Mapping[float, Mapping[str, AtRatio]]) -> Table:
+    """csbp / inner flow, and the share without a gradient, over z / z_c; BP's accuracy last."""
+    rows = []
+    for ratio, by_task in by_ratio.items():
+        found = [by_task[task] for task in ONE_LAYER_TASKS]
+        shown = [f"{at.csbp:.1f} / {at.inner_flow:.1f}, {at.no_gradient:.1f}" for at in found]
+        rows.append([f"{ratio:g}", *shown])
+    first = next(iter(by_ratio.values()))
+    rows.append(["BP alone", *(f"{first[task].bp:.1f}" for task in ONE_LAYER_TASKS)])
+    return Table(rows, ["z / z_c at the start", *ONE_LAYER_TASKS])
+
+
+# Numbers
+
+
+def _has_lost(on_task: OnTask, accuracy: float) -> bool:
+    """Whether that is more than `LOST` margins below BP."""
+    return on_task.over_bp(accuracy) < -LOST
+
+
+def _gains_of_rule(measured: Measured) -> dict[str, float]:
+    """CSBP at the rule's z less BP, in margins, by task."""
+    return {on_task.task: on_task.over_bp(on_task.rule.accuracy) for on_task in measured.tasks}
+
+
+def _number_lost(measured: Measured, share: float) -> int:
+    """In how many tasks the trainings that began at a share of the ladder lost."""
+    lost = 0
+    for on_task in measured.tasks:
+        (at,) = [each for each in on_task.trained if each.share == share]
+        lost += _has_lost(on_task, at.accuracy)
+    return lost
+
+
+def _ends_of(values: Mapping[str, float]) -> str:
+    """The least and the largest of several differences, with their tasks."""
+    ends = sorted(values, key=values.__getitem__)
+    least, largest = ends[0], ends[-1]
+    return (
+        f"{difference(values[least], 1)} ({least}) to {difference(values[largest], 1)} ({largest})"
+    )
+
+
+def _margins(lost: float) -> str:
+    """Margins that were lost, to two digits.
+
+    Example:
+        >>> _margins(0.188), _margins(8.28), _margins(0.9)
+        ('0.19', '8.3', '0.90')
+    """
+    places = 2 if abs(lost) < 2 else 1
+    return with_minus(f"{lost:z.{places}f}")
+
+
+def _shares_in_words(shares: Iterable[float]) -> str:
+    """From the least to the largest."""
+    ordered = sorted(shares)
+    return f"{100 * ordered[0]:.2g} to {100 * ordered[-1]:.2g} %"
+
+
+def _shares_listed() -> str:
+    return f"{', '.join(f'{100 * share:g}' for share in WARNED_SHARES)} %"
+
+
+def _per_cent(share: float) -> str:
+    """A share.
+
+    Example:
+        >>> _per_cent(0.1), _per_cent(0.5249), _per_cent(0.0012)
+        ('10 %', '52 %', '0.12 %')
+    """
+    return f"{100 * share:.2g} %"
+
+
+def _strength(z: float) -> str:
+    """A z, to three digits or whole.
+
+    Example:
+        >>> _strength(1.5157), _strength(1671.4)
+        ('1.52', '1,671')
+    """
+    return f"{z:.3g}" if z < 100 else f"{z:,.0f}"
+
+
+def _accuracy(accuracy: float) -> str:
+    return f"{100 * accuracy:.1f} %"

@@ -1,0 +1,237 @@
+"""What the cells of `on_a_task` and `on_images` say, and the comparison of rules, as tuples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..command import read_cell
+from ..experiments.experiment_1 import RATIOS, TASK_NAMES as ONE_LAYER_TASKS
+from ..protocol import EVERY_MARGIN, IMAGES
+from ..tasks.tasks import TASKS
+from .comparison import RULES
+from .on_a_task import SHARE_OF_README
+
+ALL_TASKS = (*TASKS, IMAGES)
+RATES = ("bp_lr", "csbp_lr")
+
+README_RULE, AUTHORS_RULE, FIXED_RULE = "README", "authors", "z"  # of `RULES`
+
+
+class Trained(NamedTuple):
+    """The networks of a task, trained at a strength and at BP's learning rate.
+
+    Attributes:
+        z: at the start.
+        share: of the chaotic loss in the gradient at h, in the first update; in the layer where it
+            is largest, the median over the networks.
+        accuracy: on validation data, in [0, 1].
+        latest: the largest such share of all later reports; None if they were not kept.
+    """
+
+    z: float
+    share: float
+    accuracy: float
+    latest: float | None
+
+
+class Warned(NamedTuple):
+    """How the networks ended that were warned in the course of a training.
+
+    Attributes:
+        share: of the first report, at which the training began.
+        networks: how many were warned.
+        accuracy: by what was done then, "go on", "divide" or "restart"; in [0, 1].
+    """
+
+    share: float
+    networks: int
+    accuracy: Mapping[str, float]
+
+
+class OnTask(NamedTuple):
+    """What was measured in a task at BP's learning rate.
+
+    Attributes:
+        task: its name.
+        lr: that learning rate.
+        bp: accuracy without a chaotic loss, in [0, 1].
+        trained: at every strength, z rising; each z once.
+        rule: at the z of README's rule.
+        tuned: at the tuned z.
+        authors: at the authors' z.
+        warned: after warnings, by the share that the training began at; may be empty.
+    """
+
+    task: str
+    lr: float
+    bp: float
+    trained: tuple[Trained, ...]
+    rule: Trained
+    tuned: Trained
+    authors: Trained
+    warned: tuple[Warned, ...]
+
+    def over_bp(self, accuracy: float) -> float:
+        """An accuracy less BP's, in margins of the task."""
+        return 100 * (accuracy - self.bp) / EVERY_MARGIN[self.task]
+
+
+class Rule(NamedTuple):
+    """A rule for z.
+
+    In what it loses its number is chosen on all other tasks, if there is one to be chosen.
+
+    Attributes:
+        value: that number, a share or a z, chosen on all tasks.
+        mean: the margins that its z loses to the tuned z, over the tasks.
+        lost: likewise, by task.
+        zs: that it gives, by task.
+    """
+
+    value: float
+    mean: float
+    lost: Mapping[str, float]
+    zs: Mapping[str, float]
+
+
+class Measured(NamedTuple):
+    """All of it.
+
+    Attributes:
+        tasks: those that rules are compared on, in the order of the study.
+        rules: by learning rate, of `RATES`, and by name, of `RULES`.
+    """
+
+    tasks: tuple[OnTask, ...]
+    rules: Mapping[str, Mapping[str, Rule]]
+
+
+class AtRatio(NamedTuple):
+    """What experiment 1 found in a task at a z / z_c, h* = 1; means over networks, in per cent.
+
+    Attributes:
+        csbp: test accuracy.
+        inner_flow: that of the same pull without overshoot.
+        bp: that of BP.
+        no_gradient: share of the pairs of a neuron and an image without a gradient, after csbp.
+    """
+
+    csbp: float
+    inner_flow: float
+    bp: float
+    no_gradient: float
+
+
+def read_measured(folder: Path) -> Measured:
+    """The comparison of rules, and the cells of the tasks that it is over.
+
+    Args:
+        folder: that of all cells of the study, usually `study/results`.
+
+    Raises ValueError, one line, where a file is missing or is not what belongs there.
+    """
+    place = folder / "rule_for_z"
+    path = place / "comparison.json"
+    compared = read_cell("comparison", path, "study.rule_for_z.comparison")
+    if not set(RATES) <= set(compared):
+        raise ValueError(f"comparison = {path}: must be what study.rule_for_z.comparison wrote")
+    rules = {rate: _rules(compared[rate]["rules"]) for rate in RATES}
+    names = rules["bp_lr"][README_RULE].lost
+    tasks = [_read_task(place / f"{name}.json", name) for name in ALL_TASKS if name in names]
+    return Measured(tuple(tasks), rules)
+
+
+def read_ratios(folder: Path) -> dict[float, dict[str, AtRatio]]:
+    """By z / z_c, with annealing over the whole training, and by task what experiment 1 found.
+
+    Args:
+        folder: likewise.
+
+    Raises ValueError, one line, where a cell is missing.
+    """
+    return {
+        ratio: {name: _read_ratio(folder, name, ratio) for name in ONE_LAYER_TASKS}
+        for ratio in RATIOS
+    }
+
+
+def _read_ratio(folder: Path, name: str, ratio: float) -> AtRatio:
+    path = folder / "experiment_1" / name / f"inside_20-20_{ratio}.json"
+    rules = read_cell("cell", path, "study.experiments.experiment_1")["rules"]
+    return AtRatio(
+        csbp=_per_cent(rules["csbp"]["accuracy"]),
+        inner_flow=_per_cent(rules["inner flow"]["accuracy"]),
+        bp=_per_cent(rules["bp"]["accuracy"]),
+        no_gradient=_per_cent(rules["csbp"]["zero_surrogate"]),
+    )
+
+
+def _per_cent(shares: list[float]) -> float:
+    """The mean of shares over networks, in per cent."""
+    return 100 * float(np.mean(shares))
+
+
+def _rules(compared: Mapping[str, Any]) -> dict[str, Rule]:
+    """Every rule, as `comparison.compare` says of it at a learning rate."""
+    found = {}
+    for name in RULES:
+        left_out = {task: each["left_out"] for task, each in compared[name]["tasks"].items()}
+        found[name] = Rule(
+            value=compared[name]["value"],
+            mean=compared[name]["left_out"],
+            lost={task: each["loss"] / EVERY_MARGIN[task] for task, each in left_out.items()},
+            zs={task: each["z"] for task, each in left_out.items()},
+        )
+    return found
+
+
+def _read_task(path: Path, name: str) -> OnTask:
+    """The cell of that task."""
+    writer = "study.rule_for_z.on_images" if name == IMAGES else "study.rule_for_z.on_a_task"
+    cell = read_cell("cell", path, writer)
+    if cell.get("task") != name:
+        raise ValueError(f"cell = {path}: must be of {name}, as {writer} writes it")
+    return _on_task(cell)
+
+
+def _on_task(cell: Mapping[str, Any]) -> OnTask:
+    """A cell at BP's learning rate."""
+    at_rate = [each for each in cell["trainings"] if each["lr"] == cell["bp_lr"]]
+    (bp,) = [each["accuracy"] for each in at_rate if each["z"] is None]
+    with_chaos = [each for each in at_rate if each["z"] is not None]
+    latest = {each["z"]: _latest(each) for each in cell["warnings"]}
+    by_z = {}
+    for each in sorted(with_chaos, key=lambda each: each["z"]):
+        z = each["z"]
+        by_z[z] = Trained(z, each["share"], each["accuracy"], latest[z])
+    z_of = {(each["name"], each["share"]): each["z"] for each in with_chaos}
+    (z_of_authors,) = [each["z"] for each in with_chaos if each["name"] == "authors"]
+    return OnTask(
+        task=cell["task"],
+        lr=cell["bp_lr"],
+        bp=bp,
+        trained=tuple(by_z.values()),
+        rule=by_z[z_of["share", SHARE_OF_README]],
+        tuned=by_z[cell["z_tuned"]],
+        authors=by_z[z_of_authors],
+        warned=tuple(_warned(each) for each in cell.get("after_warning", []) if each["ways"]),
+    )
+
+
+def _latest(warnings: Mapping[str, Any]) -> float | None:
+    """The largest share of the reports along a training; of images none are kept."""
+    known = [share for share in warnings.get("shares", []) if share is not None]
+    return max(known, default=None)
+
+
+def _warned(after: Mapping[str, Any]) -> Warned:
+    """What a cell says of networks after a warning."""
+    return Warned(
+        share=after["share"],
+        networks=sum(epoch is not None for epoch in after["warned"]),
+        accuracy={way: end["accuracy"] for way, end in after["ways"].items()},
+    )

@@ -1,0 +1,385 @@
+"""How good a rule for z is, in words, tables and a picture, for cells that were made up."""
+
+import json
+import shutil
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from csbp_notebooks.figures import setup
+from csbp_notebooks.files import ROOT
+from csbp_notebooks.signs import MINUS
+from study.experiments.experiment_1 import RATIOS, TASK_NAMES as ONE_LAYER_TASKS
+from study.protocol import EVERY_MARGIN, IMAGES
+from study.rule_for_z import answers
+from study.rule_for_z.comparison import compare
+from study.rule_for_z.figure import LEAST, line_of, row_of, rule_figure
+from study.rule_for_z.measured import AtRatio, read_measured, read_ratios
+from study.rule_for_z.on_a_task import AUTHORS_Z, SHARES
+
+BP = 0.9001
+RESULTS = ROOT / "study" / "results"
+
+
+def odds(share):
+    return share / (1 - share)
+
+
+def cell(task, at_one, gains, tuned=0.03, latest=0.2, warned=()):
+    """A cell of a task, as `on_a_task` writes it.
+
+    Args:
+        at_one: the first share at z = 1, that of both networks and of the one layer.
+        gains: over BP, in margins, at the shares of the ladder; and at the authors' z, last.
+        tuned: the share of the ladder at which z is called tuned.
+        latest: the largest share of later reports, everywhere; None where they were not kept.
+        warned: (share, by way the points over BP) of what was done after warnings.
+    """
+    margin = EVERY_MARGIN[task] / 100
+    z_of = {("share", share): odds(share) / odds(at_one) for share in SHARES}
+    z_of["authors", 1 / (1 + 1 / (odds(at_one) * AUTHORS_Z))] = AUTHORS_Z
+    trained = [
+        {"name": name, "share": share, "z": z, "lr": lr, "accuracy": BP + margin * gain}
+        for lr in (0.1, 0.4)
+        for ((name, share), z), gain in zip(z_of.items(), gains, strict=True)
+    ]
+    bp = [{"name": "bp", "share": 0.0, "z": None, "lr": lr, "accuracy": BP} for lr in (0.1, 0.4)]
+    later = {} if latest is None else {"shares": [None, latest, latest / 2]}
+    made = {
+        "task": task,
+        "bp_lr": 0.1,
+        "csbp_lr": 0.4,
+        "z_tuned": z_of["share", tuned],
+        "first_reports": [[[at_one]] * 2, [[at_one]] * 2],
+        "trainings": [*bp, *trained],
+        "warnings": [
+            {"name": name, "share": share, "z": z, **later} for (name, share), z in z_of.items()
+        ],
+    }
+    if warned:
+        made["after_warning"] = [after(*case) for case in warned]
+    return made
+
+
+def after(share, points):
+    """How three of four networks ended that were warned; nobody was without any points."""
+    ways = {way: {"accuracy": BP + gain / 100} for way, gain in points.items()}
+    return {"share": share, "warned": [1.0, None, 2.0, 3.0] if ways else [None] * 4, "ways": ways}
+
+
+def written(folder, *cells):
+    """The cells and their comparison, read as the notebook does."""
+    place = folder / "rule_for_z"
+    place.mkdir(parents=True)
+    for each in cells:
+        (place / f"{each['task']}.json").write_text(json.dumps(each))
+    (place / "comparison.json").write_text(json.dumps(compare(cells)))
+    return read_measured(folder)
+
+
+# Gains at shares of .1, .3, 1, 3, 10, 30, 60 and 90 %, and at the authors' z.
+FLAT = [0.0] * 9
+FALLS = [0.0, 0.0, 0.0, 0.5, -0.5, -2.0, -40.0, -80.0, -2.9]
+RISES = [0.0, 0.0, 1.0, 2.0, 3.0, 0.5, -6.0, -6.0, -4.0]
+
+AFTER = {"go on": -60.0, "divide": -1.0, "restart": 0.5}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Of two tasks: the authors' z begins at 13 % in digits_1 and at 50 % in xor."""
+    place = tmp_path_factory.mktemp("results")
+    written(
+        place,
+        cell("digits_1", 0.01, FALLS, warned=[(0.3, {}), (0.6, AFTER), (0.9, AFTER)]),
+        cell("xor", 0.0625, RISES, latest=0.3, warned=[(0.9, AFTER | {"restart": -20.0})]),
+    )
+    return place
+
+
+@pytest.fixture(scope="module")
+def measured(folder):
+    return read_measured(folder)
+
+
+# What is read
+
+
+def test_accuracies_are_those_at_the_shares_of_the_ladder(measured):
+    digits, xor = measured.tasks
+    assert (digits.task, digits.lr, digits.bp) == ("digits_1", 0.1, BP)
+    gains = [digits.over_bp(trained.accuracy) for trained in digits.trained]
+    assert gains == pytest.approx(
+        [*FALLS[:5], FALLS[8], *FALLS[5:8]]
+    )  # the authors' z in its place
+    assert digits.authors.share == pytest.approx(0.1316, rel=1e-3)
+    assert xor.over_bp(xor.rule.accuracy) == pytest.approx(3)
+    assert xor.over_bp(xor.tuned.accuracy) == pytest.approx(2)
+    assert (digits.rule.latest, xor.rule.latest) == (0.2, 0.3)
+
+
+def test_cases_without_a_warning_are_left_out(measured):
+    cases = [[case.share for case in on_task.warned] for on_task in measured.tasks]
+    assert cases == [[0.6, 0.9], [0.9]]
+    assert measured.tasks[0].warned[0].networks == 3
+
+
+def test_what_a_rule_loses_is_in_margins_of_each_task(measured):
+    """At BP's learning rate 1 margin in digits_1, and in xor one that it gains."""
+    rule = measured.rules["bp_lr"]["README"]
+    assert rule.lost == pytest.approx({"digits_1": 1.0, "xor": -1.0}, abs=0.01)
+    assert rule.mean == pytest.approx(0.0, abs=0.01)
+    assert rule.zs == pytest.approx({"digits_1": 11.0, "xor": 15 / 9}, rel=0.01)
+
+
+def test_only_tasks_that_are_compared_are_read(tmp_path):
+    cells = [cell("digits_1", 0.01, FLAT), cell("xor", 0.01, FLAT)]
+    written(tmp_path, *cells)
+    other = tmp_path / "rule_for_z" / "digits_3.json"
+    other.write_text(json.dumps(cell("digits_3", 0.01, FLAT)))
+    assert [on_task.task for on_task in read_measured(tmp_path).tasks] == ["digits_1", "xor"]
+
+
+def test_a_cell_of_images_has_neither_later_reports_nor_warnings(tmp_path):
+    images = cell(IMAGES, 0.01, FALLS, latest=None)
+    found = written(tmp_path, cell("xor", 0.01, FLAT), images)
+    assert found.tasks[1].warned == ()
+    assert {trained.latest for trained in found.tasks[1].trained} == {None}
+    assert "In 2 tasks" in answers.how_good(found)
+    assert f"In {IMAGES} nothing was tuned" in answers.limits(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "must"),
+    [
+        ("comparison", {"task": "xor"}, "must be what study.rule_for_z.comparison wrote"),
+        ("xor", {"task": "digits_1"}, "must be of xor, as study.rule_for_z.on_a_task writes it"),
+    ],
+)
+def test_another_file_is_refused_in_one_line(folder, tmp_path, name, content, must):
+    shutil.copytree(folder / "rule_for_z", tmp_path / "rule_for_z")
+    (tmp_path / "rule_for_z" / f"{name}.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=must):
+        read_measured(tmp_path)
+
+
+# What is said
+
+
+def test_the_title_counts_the_tasks_that_lost(measured):
+    said = answers.claim(measured)
+    assert f"ends {MINUS}0.5 (digits_1) to +3.0 (xor) margins off BP" in said
+    assert "from 30 % in 1 and from 60 % in 2 of 2 tasks it ends more than a margin below" in said
+
+
+def test_how_good_the_rule_is_names_the_worst_task(measured):
+    said = answers.how_good(measured)
+    assert "In 2 tasks the $z$ that begins at a share of 10 % loses" in said
+    assert "0.00 on average and at most 1.00 (digits_1) at BP's learning rate" in said
+
+
+def test_a_share_that_others_choose_is_worse_where_tasks_differ(measured):
+    """digits_1 is best at 3 %, xor at 10 %: each is given the other's."""
+    rule = measured.rules["bp_lr"]["largest share"]
+    assert rule.lost == pytest.approx({"digits_1": 1.0, "xor": 0.0}, abs=0.1)
+    said = answers.other_shares(measured)
+    assert "which loses 0.51 / 0.51 on average" in said
+    assert said.endswith("README's loses 0.00 / 0.00.")
+
+
+def test_a_fixed_z_is_told_by_the_shares_that_it_begins_at(measured):
+    said = answers.fixed_z(measured)
+    assert "the authors' 15 loses 4.7 / 4.7: it begins at shares of 13 to 50 %." in said
+    assert "The $z$ of the rule is 1.67 to 11." in said
+
+
+def test_the_first_report_is_held_against_later_ones(measured):
+    """Above a fifth are 30, 60 and 90 % in both tasks, and the authors' z in xor."""
+    said = answers.what_reports_tell(measured)
+    assert "Of 7 trainings that began at a share above 20 %, 6 ended more than a margin" in said
+    assert "of the 11 others, 1." in said
+    assert "Among the 6 are 6 without any later report of a share above 50 %" in said
+    assert "no later share was above 30 % (xor)" in said
+
+
+def test_a_training_with_a_late_share_is_not_called_silent(tmp_path):
+    loud = cell("digits_1", 0.01, FALLS, latest=0.6)
+    found = written(tmp_path, loud, cell("xor", 0.01, FLAT, latest=None))
+    said = answers.what_reports_tell(found)
+    assert "Of 3 trainings that began at a share above 20 %, 3 ended" in said  # those of digits_1
+    assert "Among the 3 are 0 without" in said
+
+
+def test_after_a_warning_cases_are_counted_by_what_was_done(measured):
+    said = answers.after_warnings(measured)
+    assert f"going on, 3 of 3 ({MINUS}60.0 points)" in said
+    assert f"at every warning, 2 of 3 ({MINUS}1.0 points)" in said  # a point is a tenth in xor
+    assert "no warning, 1 of 3 (+0.5 points)" in said
+    assert answers.too_late(measured).endswith("smaller one, in 3 and 2 of 3 cases.")
+
+
+def test_what_is_missing_is_called_unfinished(tmp_path):
+    cells = [cell(task, 0.01, FLAT, latest=None) for task in ("digits_1", "xor")]
+    found = written(tmp_path, *cells)
+    assert answers.after_warnings(found) == "What to do after a warning is unfinished."
+    assert answers.what_reports_tell(found) == "What later reports say is unfinished."
+    waiting = "Unfinished: digits_3, digits_conv, randman_1, randman_3, fashion_mnist."
+    assert answers.limits(found).endswith(waiting)
+
+
+def test_the_answer_has_all_of_its_parts(measured):
+    text = "\n".join(answers.paragraphs(measured))
+    parts = (
+        answers.how_good(measured),
+        answers.other_shares(measured),
+        answers.fixed_z(measured),
+        answers.what_reports_tell(measured),
+        answers.after_warnings(measured),
+        answers.limits(measured),
+    )
+    assert [part for part in parts if part not in text] == []
+
+
+def test_what_is_recorded_is_what_readme_says(measured):
+    recorded = answers.for_record(measured)
+    assert json.loads(json.dumps(recorded)) == recorded
+    assert recorded["tasks"] == ["digits_1", "xor"]
+    assert recorded["in_short"].startswith("In 2 tasks of the study, at BP's learning rate, that z")
+    assert (
+        "0.00 margins to the tuned one on average, at most 1.00 (digits_1)"
+        in (recorded["in_short"])
+    )
+    assert recorded["rule_over_bp"] == pytest.approx({"digits_1": -0.5, "xor": 3.0})
+
+
+# Tables
+
+
+def test_a_table_has_every_tasks_accuracies(measured):
+    rows, columns = answers.table_of_tasks(measured)
+    assert rows[0] == ["digits_1", "11", "3.06", "90.0 %", "89.9 %", "90.2 %", "89.1 %", "13 %"]
+    assert rows[1] == ["xor", "1.67", "0.464", "90.0 %", "120.0 %", "110.0 %", "50.0 %", "50 %"]
+    assert len(columns) == 8
+
+
+def test_a_table_has_every_rule_and_the_task_in_which_it_loses_most(measured):
+    rows, columns = answers.table_of_rules(measured)
+    assert rows[0][1:] == ["10 %", "0.00; 1.00 (digits_1)", "0.00; 1.00 (digits_1)"]
+    assert rows[-1] == ["the authors' z", "15", "4.7; 6.0 (xor)", "4.7; 6.0 (xor)"]
+    assert len(rows) == 7
+    assert columns[2:] == [
+        "margins lost at BP's learning rate: mean; most",
+        "margins lost at CSBP's: mean; most",
+    ]
+
+
+def test_a_table_over_z_has_a_row_for_every_ratio_and_one_for_bp():
+    at = AtRatio(csbp=97.04, inner_flow=96.96, bp=95.0, no_gradient=12.34)
+    by_task = dict.fromkeys(ONE_LAYER_TASKS, at)
+    rows, columns = answers.table_of_ratios(dict.fromkeys(RATIOS, by_task))
+    assert [row[0] for row in rows] == [*(f"{ratio:g}" for ratio in RATIOS), "BP alone"]
+    assert rows[0][1:] == ["97.0 / 97.0, 12.3"] * 3
+    assert rows[-1][1:] == ["95.0"] * 3
+    assert columns[1:] == list(ONE_LAYER_TASKS)
+
+
+# The figure
+
+
+@pytest.fixture
+def style(tmp_path):
+    """That of the notebooks; the figures are closed after the test."""
+    with plt.rc_context():
+        setup(tmp_path)
+        yield
+    plt.close("all")
+
+
+def test_a_line_is_at_its_gains_and_in_its_row_where_more_is_lost(measured):
+    digits, xor = map(line_of, measured.tasks)
+    gains = [*FALLS[:5], FALLS[8], *FALLS[5:8]]
+    np.testing.assert_allclose(digits.heights[:7], gains[:7])
+    np.testing.assert_allclose(digits.heights[7:], row_of("digits_1"))
+    np.testing.assert_allclose(digits.shares[[0, 4, 8]], [0.001, 0.1, 0.9])
+    assert xor.heights.max() == pytest.approx(3)
+    assert row_of("xor") < row_of("digits_1") < LEAST
+
+
+@pytest.mark.usefixtures("style")
+def test_the_figure_marks_the_rule_the_limit_and_the_authors_z(measured):
+    fig = rule_figure(measured)
+    (ax,) = fig.axes
+    upright = {line.get_xdata()[0] for line in ax.lines if len(set(line.get_xdata())) == 1}
+    authors = {on_task.authors.share for on_task in measured.tasks}
+    assert upright == {0.1, 0.2} | authors
+    assert {"digits_1", "xor"} <= {text.get_text() for text in ax.texts}
+    assert fig.get_suptitle().replace("\n", " ") == answers.claim(measured)
+
+
+@pytest.mark.usefixtures("style")
+def test_the_axis_begins_below_the_authors_z_where_it_is_very_weak(tmp_path):
+    cells = [cell("xor", 0.01, FLAT), cell(IMAGES, 1e-5, FLAT, latest=None)]
+    fig = rule_figure(written(tmp_path / "results", *cells))
+    assert fig.axes[0].get_xlim()[0] < AUTHORS_Z * 1e-5
+
+
+@pytest.mark.usefixtures("style")
+@pytest.mark.parametrize("highest", [0.0, 9.0])
+def test_nothing_is_cut_off_and_every_word_has_ten_points(tmp_path, highest):
+    gains = [*FLAT[:4], highest, *FLAT[5:]]
+    cells = [cell(task, 0.01, gains) for task in ("digits_1", "xor", IMAGES)]
+    fig = rule_figure(written(tmp_path / "results", *cells))
+    fig.draw_without_rendering()
+    drawn = fig.get_tightbbox()  # inches
+    rounding = 0.01
+    assert min(drawn.x0, drawn.y0) > -rounding
+    assert drawn.x1 < fig.get_figwidth() + rounding
+    assert drawn.y1 < fig.get_figheight() + rounding
+    assert fig.axes[0].get_ylim()[1] > highest
+    for text in fig.findobj(plt.Text):
+        assert text.get_fontsize() >= 10 or not text.get_text()
+
+
+# What is committed
+
+
+def test_the_committed_comparison_is_that_of_the_committed_cells():
+    place = RESULTS / "rule_for_z"
+    stored = json.loads((place / "comparison.json").read_text())
+    names = stored["bp_lr"]["without"]
+    cells = [json.loads((place / f"{name}.json").read_text()) for name in names]
+    made = json.loads(json.dumps(compare(cells)))
+    for rate, compared in made.items():
+        for name, rule in compared["rules"].items():
+            known = stored[rate]["rules"][name]
+            assert known["left_out"] == pytest.approx(rule["left_out"], rel=1e-6), (rate, name)
+
+
+def test_what_readme_is_written_from_is_what_the_committed_cells_say():
+    recorded = json.loads((ROOT / "images" / "choose_z.json").read_text())["results"]["rule_for_z"]
+    said = json.loads(json.dumps(answers.for_record(read_measured(RESULTS))))
+    assert recorded["in_short"] == said["in_short"]
+    assert recorded["too_late"] == said["too_late"]
+    assert recorded["tasks"] == said["tasks"]
+    for rate, lost in said["lost_to_tuned"].items():
+        assert recorded["lost_to_tuned"][rate] == pytest.approx(lost, rel=1e-6)
+
+
+def test_the_rules_z_has_the_accuracy_that_was_trained_there():
+    """The comparison reads it between trainings, the table takes the training itself."""
+    measured = read_measured(RESULTS)
+    assert len(measured.tasks) >= 6
+    lost = measured.rules["bp_lr"]["README"].lost
+    for on_task in measured.tasks:
+        trained = on_task.over_bp(on_task.tuned.accuracy) - on_task.over_bp(on_task.rule.accuracy)
+        assert lost[on_task.task] == pytest.approx(trained, abs=0.01)
+
+
+def test_the_accuracies_over_z_are_means_of_the_cells_of_experiment_1():
+    found = read_ratios(RESULTS)
+    assert list(found) == list(RATIOS)
+    path = RESULTS / "experiment_1" / "xor" / "inside_20-20_2.0.json"
+    rules = json.loads(path.read_text())["rules"]
+    assert found[2.0]["xor"].csbp == pytest.approx(100 * np.mean(rules["csbp"]["accuracy"]))
+    assert found[2.0]["xor"].bp == pytest.approx(100 * np.mean(rules["bp"]["accuracy"]))
