@@ -4,7 +4,7 @@
 
     from csbp_core import ChaoticLoss
 
-    # After `total_steps` steps of chaos a hundredth of z is left.
+    # After `total_steps` calls of chaos.step() a hundredth of z is left.
     chaos = ChaoticLoss(z=10, beta=0.01 ** (1 / total_steps)).attach(model, ["conv1", "fc1"])
     loss = criterion(model(x), y) + chaos()
     loss.backward()

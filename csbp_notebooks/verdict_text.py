@@ -22,6 +22,7 @@ from .verdicts import (
     cost_of_study,
     opening_answers,
     read_found,
+    rule_for_z,
     two_runs,
     verdicts,
 )
@@ -125,6 +126,7 @@ def readme_with(text: str, images: Path) -> str:
         "answers": f"{answers}\n{picture_of_answers(images)}",
         "runs": in_lines(two_runs(images)),
         "claims": verdicts_as_list(verdicts(images)) + f"\n{in_lines(cost_of_study(images))}",
+        "rule for z": in_lines(rule_for_z(images)),
     }
     for name, content in parts.items():
         text = replace_block(text, MAKER, name, content)

@@ -14,14 +14,15 @@ INTRODUCTION = """\
 # Verdicts
 
 What the paper and its code claim, where, what we measured, and what became of the claim; with the
-notebook that measures it, and the file in `tests/` that guards it. `csbp-run --verdicts` shows the
-same table.
+notebook that measures it, and the file in `tests/` that guards it. Where it says *not claimed*, the
+claim is one that a reader might make for them. `csbp-run --verdicts` shows the same table.
 
 """
 
 STUDY = f"""
-Whether training gains anything was asked in four experiments, with tuned baselines and controls
-that decide, by a [protocol](study/PROTOCOL.md). {WHEN_IT_WAS_FIXED}
+Whether training gains anything was asked in four experiments with controls that decide, by a
+[protocol](study/PROTOCOL.md); the baselines of the first three are tuned, the fourth has the
+authors' settings. {WHEN_IT_WAS_FIXED}
 {ON_NONE} [Notebook 8](notebooks/08_does_chaos_help.ipynb)
 draws what came out, and [all contrasts](study/RESULTS.md) stand on a page of their own.
 """

@@ -157,7 +157,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "side": 28,
         "width": 8,
     },
-    # Some minutes on a laptop.
+    # Small enough for the CPU of a laptop.
     "synthetic": {
         "z_end": 0.15,
         "epochs": 10,
@@ -322,10 +322,10 @@ def new_chaos(settings: Settings, net: nn.Module, updates: int) -> ChaoticLoss |
     """The chaotic loss where the authors have it, for so many updates per epoch; None for BP."""
     if settings.method == "bp":
         return None
-    steps = settings.epochs
+    total_steps = settings.epochs
     if settings.anneal == "update":
-        steps *= updates
-    beta = (settings.z_end / settings.z) ** (1 / steps)
+        total_steps *= updates
+    beta = (settings.z_end / settings.z) ** (1 / total_steps)
     chaos = ChaoticLoss(z=settings.z, beta=beta, clamp=CLAMP)
     chaos.attach(net, "lif1", read="membrane")  # after the reset of the last step
     chaos.attach(net, "fc1", read="output")  # at every step

@@ -1,6 +1,7 @@
 """The map against autograd of the trained neuron, finite differences, closed forms, known maps."""
 
 import inspect
+import json
 import math
 import os
 import shutil
@@ -19,6 +20,7 @@ from scipy.stats import ks_2samp
 import csbp_core
 from csbp_core import dynamics, lif_step, train_single_neuron
 from csbp_core.dynamics import kernels
+from csbp_notebooks.files import ROOT
 
 I0 = 0.65
 W_STAR = math.log(I0 / (1 - I0)) / 2
@@ -212,6 +214,21 @@ def test_two_trajectories_give_the_exponent(z, w):
     if z < 7:  # where every path is the same
         exponent = dynamics.lyapunov(z, w, transient=60, steps=60)
         assert np.mean(growth[60:]) == pytest.approx(exponent, abs=1e-3)
+
+
+def test_the_recorded_share_of_chaos_is_that_of_the_orbits_that_do_not_repeat():
+    """An orbit on a cycle repeats itself, and one with a positive exponent does not."""
+    found = json.loads((ROOT / "images" / "bifurcation.json").read_text())["results"]
+    falling = 10 * 0.9995 ** np.arange(0, 2400, 3)  # each z that notebook 04 holds
+    held = falling[falling > Z_C]
+    starts = np.linspace(-6, 4, 12)
+    orbits = dynamics.orbit_diagram(held[:, None], starts, transient=3000, keep=128)
+    repeats = np.zeros(orbits.shape[:2], dtype=bool)  # [z, starts]
+    for period in range(1, 65):
+        moved = np.abs(orbits[..., period:] - orbits[..., :-period]).max(axis=-1)
+        repeats |= moved < 1e-6
+    share = 1 - repeats.mean()
+    assert found["chaotic_share_at_frozen_z"] == pytest.approx(share, abs=0.005)
 
 
 # Bifurcations

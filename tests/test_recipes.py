@@ -267,8 +267,8 @@ def test_the_chaotic_loss_is_scaled_and_divided_again(single):
 
 def test_lbfgs_meets_one_function_in_each_step(start):
     recipe = run(*RECIPES["LBFGS"])
-    assert recipe.chaos.calls > 2 * recipe.steps
-    assert recipe.chaos.steps == recipe.steps
+    assert recipe.chaos.calls > 2 * recipe.total_steps
+    assert recipe.chaos.steps == recipe.total_steps
 
     model = start.model
     x, y = start.batches[0]
@@ -397,7 +397,7 @@ def one_process(monkeypatch, tmp_path):
 @pytest.mark.filterwarnings("ignore:FSDP2-wrapped module:UserWarning")
 def test_a_layer_is_sharded_before_or_after_it_is_attached(tmp_path):
     (block,) = RECIPES["FSDP2"]
-    attach = re.search(r"^steps = .*\n^chaos = .*\n", block, re.M)[0]
+    attach = re.search(r"^total_steps = .*\n^chaos = .*\n", block, re.M)[0]
     first = block.replace(attach, "").replace("for layer in", f"{attach}for layer in")
     assert first.index("attach(") < first.index("fully_shard(layer)")
     weights = []

@@ -9,7 +9,7 @@ import pytest
 import torch
 from helpers import NeuronPath, document_neuron, lif_by_hand
 
-from csbp_core import SingleNeuronRun, chaotic_loss, lif_step, train_single_neuron
+from csbp_core import SingleNeuronRun, chaotic_loss, dynamics, lif_step, train_single_neuron
 
 W_STAR = np.log(0.65 / 0.35) / 2
 Z_C = 1 / (0.65 * 0.35)  # w* loses its stability
@@ -231,6 +231,26 @@ def test_figure_2_rests_at_the_closed_form(arithmetic):
     assert run.z[1643] > Z_C > run.z[1644]
 
 
+def test_figure_2_has_all_of_this_in_every_run_with_rounding_noise():
+    """As README says of more runs, and within what is asked of one run above."""
+    noise = 2.0**-24  # of the size of float32's rounding
+    w = dynamics.anneal(np.full(2000, 0.5), epochs=2600, noise=noise)  # [epochs, runs]
+    lowest = w[1:701].min(axis=0)
+    highest = w[1:701].max(axis=0)
+    assert lowest.min() >= -7.04
+    assert lowest.max() <= -6.6
+    assert highest.min() >= 4.3
+    assert highest.max() <= 4.52
+    assert w[810:1371].min() > -0.6
+    assert np.abs(w[1102:1361] - w[1100:1359]).max() < 0.005
+    branches = np.sort(w[1200:1202], axis=0)  # [2, runs]
+    np.testing.assert_allclose(branches.T, np.tile((-0.254, 1.252), (2000, 1)), atol=0.002)
+    second_burst = 1000 + np.argmax(w[1000:] < -1, axis=0)
+    assert second_burst.min() >= 1385
+    assert second_burst.max() <= 1389
+    assert np.abs(w[2200:] - W_STAR).max() < 1e-6
+
+
 def test_end_of_burst_2_is_where_arithmetic_puts_it():
     ends = {}
     for name in ARITHMETICS:
@@ -238,6 +258,14 @@ def test_end_of_burst_2_is_where_arithmetic_puts_it():
         ends[name] = int(np.flatnonzero(is_away)[-1]) + 1
     assert all(1550 < end < 2200 for end in ends.values()), ends
     assert len(set(ends.values())) > 1, ends  # a lottery: notebook 05
+
+
+def test_single_points_of_the_bursts_are_where_arithmetic_puts_them():
+    runs = np.stack([csbp(name).w for name in ARITHMETICS])  # [arithmetics, epochs]
+    between = np.ptp(runs, axis=0)  # the largest difference of two, by epoch
+    assert between[:30].max() < 0.01  # before rounding has grown
+    assert np.median(between[200:700]) > 1  # the first burst is of about ten
+    assert np.median(between[1400:1550]) > 1  # the second
 
 
 def test_without_the_bp_gradient_there_is_no_second_burst():

@@ -3,6 +3,7 @@
 import json
 import math
 
+import nbformat
 import numpy as np
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from csbp_core import critical_z, largest_eigenvalue
+from csbp_notebooks.files import ROOT
 from study.experiments.authors import (
     ACCURACY_LOGS,
     CIFAR100,
@@ -253,3 +255,51 @@ def test_what_csbps_networks_measured_is_read_and_no_other(tmp_path):
         "start": [100.0, 110.0, 120.0],
         "end": [80.0, 85.0, 90.0, 95.0],
     }
+
+
+# What notebook 09 says in words
+
+
+def words_of_09():
+    cells = nbformat.read(ROOT / "notebooks" / "09_the_authors_settings.ipynb", as_version=4).cells
+    return "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+
+
+def test_the_opening_of_09_is_what_it_records():
+    recorded = json.loads((ROOT / "images" / "authors_settings.json").read_text())["results"]
+    ratios = recorded["z_over_critical_at_most"]
+    in_dvs = [ratio for name, ratio in ratios.items() if name.startswith("DVS-CIFAR10")]
+    in_cifar100 = [ratio for name, ratio in ratios.items() if name.startswith("CIFAR100")]
+    assert (
+        "below a hundredth of $z_c$ in DVS-CIFAR10, and below a tenth in CIFAR100" in words_of_09()
+    )
+    assert max(in_dvs) < 0.01 < max(in_cifar100) < 0.1
+
+
+def test_what_09_says_of_the_logged_losses_is_in_the_logs():
+    words = words_of_09()
+    logs = {log.data_set: log for log in LOSS_LOGS}
+    assert "DVS-CIFAR10 with two layers and DVS-Gesture with one fit $z = 15$" in words
+    for data_set, layers in (("DVS-CIFAR10", 2), ("DVS-Gesture", 1)):
+        assert logs[data_set].first / (layers * undecided_loss()) == pytest.approx(15, abs=0.05)
+    assert "the loss changes by less than a hundredth" in words
+    for log in LOSS_LOGS:
+        assert max(log.highest / log.first - 1, 1 - log.lowest / log.first) < 0.01
+    assert "it would fall by seven hundredths" in words
+    assert 1 - loss_per_z().low / undecided_loss() == pytest.approx(0.07, abs=0.005)
+
+
+@pytest.mark.parametrize("times", [0.9, 1.1])
+def test_a_heavy_ball_swings_past_its_rest_from_the_ratio_of_09_on(times):
+    """On a parabola of curvature 1, where x = lr z lambda is 2 (1 + m) at z_c."""
+    m = 0.9
+    assert r"(1 - \sqrt m)^2 / (2 (1 + m))" in words_of_09()
+    x = 2 * (1 + m) * times * (1 - math.sqrt(m)) ** 2 / (2 * (1 + m))
+    h, p = 1.0, 0.0
+    lowest = h
+    for _ in range(2000):
+        p = m * p + h
+        h -= x * p
+        lowest = min(lowest, h)
+    assert (lowest < 0) == (times > 1)
+    assert abs(h) < 1e-6  # it comes back

@@ -119,6 +119,17 @@ def test_of_six_contrasts_without_an_effect_one_is_seen_in_one_study_of_twenty()
     assert seen / STUDIES == pytest.approx(0.05, abs=0.021)
 
 
+def test_of_six_contrasts_at_the_margin_one_is_equivalent_in_one_study_of_twenty():
+    """Holm's method holds the chance of any false equivalence: each is as large as the margin."""
+    sides = np.array([1, -1, 1, -1, 1, -1])[:, np.newaxis]
+    means = np.random.default_rng(2).normal(0, SPREAD, (STUDIES, 6, SPLITS)) + MARGIN * sides
+    called = 0
+    for study in means:
+        found = {str(task): contrast(splits, MARGIN) for task, splits in enumerate(study)}
+        called += EQUIVALENT in verdicts(found).values()
+    assert called / STUDIES == pytest.approx(0.05, abs=0.021)
+
+
 def test_a_difference_within_the_margin_counts_as_none():
     assert verdict(0.1, p_difference=0.001, p_equivalence=0.001) == EQUIVALENT
     assert verdict(0.1, p_difference=0.001, p_equivalence=0.06) == HELPS

@@ -128,7 +128,9 @@ def test_the_answers_are_drawn_in_margins_or_written_at_the_edge(found):
             ends = np.array([row.found.low, row.found.high]) / margin
             if np.abs(ends).max() > figures.FARTHEST:
                 numbers = [row.found.estimate, row.found.low, row.found.high]
-                written.append("{:+.0f} [{:.0f}, {:.0f}]".format(*np.divide(numbers, margin)))
+                written.append(
+                    "{:+.0f} margins\n[{:.0f}, {:.0f}]".format(*np.divide(numbers, margin))
+                )
             else:
                 drawn.append((row.found.estimate / margin, place))
         assert marks_of(ax) == pytest.approx(np.array(drawn)) if drawn else not marks_of(ax)

@@ -450,6 +450,20 @@ def test_the_page_says_whether_the_steps_of_the_flow_are_small_enough(some):
     assert "the flow's cells void: xor kick." in page
 
 
+def test_overshoot_by_half_the_steps_stands_beside_the_primary_contrast(written, study):
+    found, page = written
+    (row,) = secondary(found, task="xor", second="inner flow, steps halved")
+    sides = [read(study, "1", "xor", "halved_steps", rule) for rule in ("csbp", "inner flow")]
+    assert row["estimate"] == pytest.approx(split_means(*sides).mean(), abs=1e-6)
+    lines = {
+        line["task"]: line
+        for line in tables(page)["The same contrast with the steps of the flow halved"]
+    }
+    title = less("csbp", "inner flow")
+    assert lines["xor"][title] == shown(primary(found, "1", "xor"), 1)
+    assert lines["xor"][f"{title}, steps halved"] == shown(row, 1)
+
+
 def test_the_page_shows_the_tuned_settings(some):
     folder = some / "tuning" / "xor" / "data_cosine"
     folder.mkdir(parents=True)
@@ -543,6 +557,7 @@ def test_an_earlier_protocol_is_this_one_without_what_the_opening_says(some):
     """The texts are made from the one in force, and known by their SHA-256."""
     text = PROTOCOL.read_text()
     without_notes = text[: text.index("\nAdded when experiment 1 ran")]
+    without_the_last = text[: text.index("\nAdded when all primary contrasts")]
     start = without_notes.index("## Experiment 4")
     end = without_notes.index("## Robustness")
     lacking = {
@@ -550,8 +565,9 @@ def test_an_earlier_protocol_is_this_one_without_what_the_opening_says(some):
         without_notes[:start] + without_notes[end:]: (
             "experiment 4 and the later notes of its last section"
         ),
+        without_the_last: "the last note of its last section",
     }
-    for times, earlier in zip((1, 10), lacking, strict=True):
+    for times, earlier in zip((1, 10, 100), lacking, strict=True):
         file = some / "experiment_3" / "xor" / f"times_{times}.json"
         cell = json.loads(file.read_text())
         cell["provenance"]["protocol"] = hashlib.sha256(earlier.encode()).hexdigest()
@@ -582,13 +598,14 @@ def test_where_all_splits_agree_there_is_neither_an_interval_nor_a_smallest_diff
 
 def test_the_opening_says_how_many_cells_there_are(study, written, some):
     _, page = written
-    assert f"All {len(expected_cells())} cells (a cell is" in page
-    assert "All that are there ran under the protocol as it is now." in page
+    whole = " ".join(page.split())
+    assert f"All {len(expected_cells())} cells (a cell is a task at one setting, " in whole
+    assert "All that are there ran under the protocol as it is now." in whole
     (some / "experiment_3" / "xor" / "times_10.json").unlink()
     found, page = run(some)
     words = " ".join(page.split("\n## ")[0].split())
     there = len(expected_cells()) - len(found["missing"])
-    assert f"Of {len(expected_cells())} cells (a cell is a task trained by an arm)" in words
+    assert f"Of {len(expected_cells())} cells (a cell is a task at one setting, " in words
     # There are those of xor alone, one contrast in each of experiments 1 to 3.
     assert f"has {there} so far, with 13 of the 16 primary contrasts waiting" in words
 
@@ -894,6 +911,11 @@ def test_the_json_is_read_as_what_it_was_made_from(written, tmp_path):
     again = read_findings(file)
     assert for_json(again) == {name: found[name] for name in found if name != "provenance"}
     assert results_page.page(again) == page
+
+
+def test_the_committed_page_is_that_of_the_committed_json():
+    found = read_findings(ROOT / "study" / "contrasts.json")
+    assert (ROOT / "study" / "RESULTS.md").read_text() == results_page.page(found)
 
 
 @pytest.mark.parametrize("text", ["{}", "[]", "no JSON", '{"noise_floor": [{"task": "xor"}]}'])

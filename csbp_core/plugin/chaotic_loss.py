@@ -46,7 +46,7 @@ class ChaoticLoss:
 
     ::
 
-        # After `total_steps` calls of chaos.step(), one per batch or epoch, a hundredth of z is left.
+        # After `total_steps` calls of chaos.step(), by batch or epoch, a hundredth of z is left.
         chaos = ChaoticLoss(z=10, beta=0.01 ** (1 / total_steps)).attach(model, ["conv1", "fc1"])
 
         loss = criterion(model(x), y) + chaos()

@@ -8,25 +8,27 @@ intervals and no verdict.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from csbp_notebooks.signs import less
 
 from ..experiments.experiment_1 import TASK_NAMES as ONE_LAYER_TASKS
 from ..experiments.experiment_3 import TIMES
 from ..experiments.experiment_4 import FC1_ARMS
-from ..protocol import SPLITS
+from ..protocol import IMAGES, SPLITS
 from ..tasks.tasks import TASKS
-from ..training.arms import BASELINE
+from ..training.arms import BASELINE, LOWEST_RATE
 from .all_contrasts import Findings
 from .cells import substeps_path
 from .measured import DECISIVE
-from .numbers import numbers
+from .numbers import numbers, points
 from .plain_words import chaos_in_plain_words, csbp_in_plain_words
 from .rows import BEST_BP, Label, Row, label_at, label_on_images
+from .strength import both_sides, is_it_strength
 from .verdicts import CANNOT_BE_INTEGRATED, EQUIVALENT, HELPS, HURTS, UNFINISHED
 from .words import (
     AS_NOW,
+    AS_NOW_COSINE,
     FROM_DATA,
     NOT_FROM_GOOD_WEIGHTS,
     NOT_KNOWN,
@@ -34,7 +36,10 @@ from .words import (
     OVER_BEST_BP,
     OVER_BP,
     OVER_FLOW,
+    WITHOUT_OVERSHOOT,
+    at_twice,
     by_sign,
+    enumerated,
     gains_as_now,
     given_to_bp,
     groups,
@@ -124,7 +129,7 @@ def summary(found: Findings) -> str:
     form = groups(verdicts_of(found, "3"))
     return (
         f"CSBP less the best BP from data-driven weights: {csbp}; by the authors' recipe, CSBP "
-        f"less BP: {recipe}; chaos, as CSBP less the same pull without overshoot, z starting at "
+        f"less BP: {recipe}; chaos, as CSBP less {WITHOUT_OVERSHOOT}, h* = 1, z starting at "
         f"twice z_c: {overshoot}; the membrane form less a quadratic pull: {form}"
     )
 
@@ -136,12 +141,15 @@ def does_csbp_help(found: Findings) -> Answer:
     """Experiment 2, from data-driven weights, and experiment 4."""
     rows = rows_by_label(found)
     as_now = by_sign(rows.get(over_bp(task, AS_NOW)) for task in TASKS)
-    beside = ""
+    cosine = by_sign(rows.get(over_bp(task, AS_NOW_COSINE)) for task in TASKS)
+    beside = []
     if as_now:
-        beside = (
+        at_cosine = f", and by cosine {cosine}" if cosine else ""
+        beside.append(
             f"From torch's weights, at a constant rate, the uncorrected interval of "
-            f"{OVER_BEST_BP} lies {as_now}."
+            f"{OVER_BEST_BP} lies {as_now}{at_cosine}."
         )
+    beside += _free_to_be_weak(found)
     short = lead(verdicts_of(found, "2", "4"))
     if short == "No" and gains_as_now(rows):
         short = NOT_FROM_GOOD_WEIGHTS
@@ -151,8 +159,10 @@ def does_csbp_help(found: Findings) -> Answer:
         short,
         f"{OVER_BEST_BP}, both from data-driven weights: {groups(verdicts_of(found, '2'))}; by the "
         f"authors' recipe, {OVER_BP}: {groups(verdicts_of(found, '4'))}",
-        _small_but_there(found, "2", "4"),
-        beside,
+        "; ".join(
+            part for part in (_small_but_there(found, "2", "4"), _on_membranes(rows)) if part
+        ),
+        " ".join(beside),
         csbp_in_plain_words(found, short),
     )
 
@@ -175,6 +185,34 @@ def _small_but_there(found: Findings, *experiments: str) -> str:
     return "; ".join(parts)
 
 
+def _on_membranes(rows: Mapping[Label, Row]) -> str:
+    """How the other form of CSBP stands to the best BP at a constant rate; may be empty."""
+    parts = []
+    for start, condition in (("data-driven", FROM_DATA), ("torch's", AS_NOW)):
+        signs = by_sign(rows.get(over_bp(task, condition, arm="membrane")) for task in TASKS)
+        if signs:
+            parts.append(f"from {start} weights {signs}")
+    if not parts:
+        return ""
+    return (
+        f"in the tasks that is the form on currents; on membranes the uncorrected interval of "
+        f"{OVER_BEST_BP} lies, {'; '.join(parts)}"
+    )
+
+
+def _free_to_be_weak(found: Findings) -> list[str]:
+    """The strengths that tuning chose where the primary contrast is; none if it is not done."""
+    paths = [f"tuning/{task}/data_constant/csbp" for task in TASKS]
+    chosen = [found.choices[path]["z"] for path in paths if path in found.choices]
+    if not chosen:
+        return []
+    return [
+        f"Tuning was free to choose a weak loss (z {min(chosen):g} to {max(chosen):g} from "
+        f"data-driven weights): *equivalent* says that it is not needed there, not what a "
+        f"stronger one would do."
+    ]
+
+
 def _all(rows: Iterable[Row]) -> str:
     """Contrasts in a row, each with its task and its margin."""
     return ", ".join(f"{row.label.task} ({numbers(row)}, margin {row.margin:g})" for row in rows)
@@ -184,7 +222,12 @@ def by_what(found: Findings) -> Answer:
     """Whether what csbp gains from torch's weights is what better weights give BP as well."""
     rows = rows_by_label(found)
     gains = gains_as_now(rows)
-    beside = [dead_in_words(rows), regulariser_in_words(rows), strengths_in_words(found)]
+    beside = [
+        dead_in_words(rows),
+        woken_for_nothing(rows),
+        regulariser_in_words(rows),
+        strengths_in_words(found),
+    ]
     so_far = so_far_as_now(rows)
     said = ", ".join(f"{row.label.task} {numbers(row)}" for row in gains)
     where = f" ({said})" if gains else ""
@@ -193,7 +236,7 @@ def by_what(found: Findings) -> Answer:
         f"lies above zero in "
         f"{len(gains)} of {len(TASKS)} tasks{so_far}{where}"
     )
-    short = _source(rows, gains, verdicts_of(found, "2"))
+    short = _source(found, gains)
     if not gains:
         short = NOT_KNOWN if so_far else "No gain to explain"
     elif so_far:
@@ -208,22 +251,37 @@ def by_what(found: Findings) -> Answer:
     )
 
 
-def _source(rows: Mapping[Label, Row], gains: Sequence[Row], verdict_of: Mapping[str, str]) -> str:
+def _source(found: Findings, gains: Sequence[Row]) -> str:
     """Whether the gains go where both sides have data-driven weights, and BP gains from those.
 
     Args:
-        rows: all contrasts.
+        found: the findings.
         gains: csbp less the best BP from torch's weights, where it is above zero.
-        verdict_of: by task, on the same from data-driven weights.
     """
+    rows = rows_by_label(found)
+    verdict_of = verdicts_of(found, "2")
     verdicts = [verdict_of[row.label.task] for row in gains]
     given = [rows.get(given_to_bp(row.label.task)) for row in gains]
     is_given = all(row is not None and row.found.low > 0 for row in given)
     if is_given and set(verdicts) <= {EQUIVALENT, HURTS}:
+        remains = _what_remains(found, gains)
+        if remains:
+            return f"Mostly by what data-driven weights give BP, too; {remains}"
         return "By what data-driven weights give BP, too"
     if set(verdicts) == {HELPS}:
         return "Not by what data-driven weights give BP"
     return NOT_SHOWN
+
+
+def _what_remains(found: Findings, gains: Sequence[Row]) -> str:
+    """Of these gains what is there from data-driven weights, too, and not zero; may be empty."""
+    tasks = [row.label.task for row in gains]
+    parts = [
+        f"{row.label.task} {points(row)}"
+        for row in not_zero(found, "2")
+        if row.label.task in tasks and row.found.estimate > 0
+    ]
+    return f"in {enumerated(parts)} points are left" if parts else ""
 
 
 def _what_weights_give(rows: Mapping[Label, Row], gains: Sequence[Row]) -> str:
@@ -256,15 +314,41 @@ def _range(values: Sequence[float]) -> str:
     return " to ".join(ends)
 
 
+def woken_for_nothing(rows: Mapping[Label, Row]) -> str:
+    """Where CSBP leaves fewer neurons dead from torch's weights and gains nothing; may be empty."""
+    parts = []
+    for task in TASKS:
+        dead = rows.get(over_bp(task, AS_NOW, measure="dead"))
+        gain = rows.get(over_bp(task, AS_NOW))
+        if dead is not None and gain is not None and dead.found.high < 0 and gain.found.low <= 0:
+            csbp, bp = dead.means
+            parts.append(f"{task} ({csbp:.0f} for {bp:.0f} %)")
+    if not parts:
+        return ""
+    return (
+        f"From torch's weights CSBP leaves fewer neurons dead than BP, and is not above it by the "
+        f"uncorrected interval, in {enumerated(parts)}: awake neurons alone are no gain."
+    )
+
+
 def regulariser_in_words(rows: Mapping[Label, Row]) -> str:
-    """What a term that wakes neurons and does nothing else comes to."""
+    """What a term that lifts low firing rates comes to, and how many neurons it leaves dead."""
     found = by_sign(rows.get(over_bp(task, AS_NOW, arm="firing_rate")) for task in TASKS)
     if not found:
         return ""
-    return (
-        "A firing-rate regulariser, which wakes silent neurons and does nothing else, less the "
-        f"best BP, from torch's weights: {found}."
+    said = (
+        f"A lower-bound firing-rate regulariser, which lifts rates below {LOWEST_RATE:g}, less the "
+        f"best BP, from torch's weights: {found}"
     )
+    labels = [over_bp(task, AS_NOW, arm="firing_rate", measure="dead") for task in TASKS]
+    dead = [rows[label] for label in labels if label in rows]
+    if dead:
+        most = max(dead, key=lambda row: row.means[0])
+        said += f"; it leaves up to {most.means[0]:.0f} % of the neurons dead ({most.label.task})"
+    more = [row.label.task for row in dead if row.found.low > 0]
+    if more:
+        said += f", and more than BP in {enumerated(more)}"
+    return f"{said}."
 
 
 def strengths_in_words(found: Findings) -> str:
@@ -273,7 +357,9 @@ def strengths_in_words(found: Findings) -> str:
         return ""
     largest = max(task.largest for task in found.tuned)
     tasks = listed([task.task for task in found.tuned])
-    meaning = "nothing is unstable there" if largest < 1 else "that is at z_c or above"
+    meaning = "that is at z_c or above"
+    if largest < 1:
+        meaning = "the chaotic loss by itself is stable there"
     return f"At the z that tuning chose, z / z_c is at most {largest:.2g} ({tasks}); {meaning}."
 
 
@@ -299,13 +385,35 @@ def does_chaos_help(found: Findings) -> Answer:
             f"In {listed(overshoot.not_compared)} overshoot helps, and CSBP is not yet compared "
             "with BP."
         )
+    beside += is_it_strength(found)
     beside += _beside_overshoot(rows_by_label(found))
     beside += _time_above_critical(found)
-    contrast = f"{OVER_FLOW} (the same pull without overshoot), z starting at twice z_c"
+    contrast = f"{OVER_FLOW} ({WITHOUT_OVERSHOOT}), h* = 1, z starting at twice z_c"
     because = f"{contrast}: {groups(verdict_of)}"
-    though = _cost_against_bp(rows_by_label(found))
+    rows = rows_by_label(found)
+    parts = [_outside_of_momentum(rows), _what_sides_come_to(rows), _cost_against_bp(rows)]
+    though = "; ".join(part for part in parts if part)
     plain = chaos_in_plain_words(found, overshoot)
     return Answer("chaos", "Does chaos help?", short, because, though, " ".join(beside), plain)
+
+
+def _outside_of_momentum(rows: Mapping[Label, Row]) -> str:
+    """What overshoot does where both pulls act outside of the momentum; may be empty."""
+    kicks = [rows.get(at_twice(task, "kick", "outer flow")) for task in ONE_LAYER_TASKS]
+    parts = [f"{row.label.task} {numbers(row)}" for row in kicks if row is not None]
+    sides = less("kick", "outer flow")
+    if not parts:
+        return ""
+    return f"with both outside of the momentum, {sides}, in points: {', '.join(parts)}"
+
+
+def _what_sides_come_to(rows: Mapping[Label, Row]) -> str:
+    """The accuracies behind the primary contrast; may be empty."""
+    parts = [
+        f"{sides.csbp:.1f}, {sides.flow:.1f} and {sides.bp:.1f} % ({sides.task})"
+        for sides in both_sides(rows)
+    ]
+    return f"CSBP, inner flow and BP of that rate end at {', '.join(parts)}" if parts else ""
 
 
 def _cost_against_bp(rows: Mapping[Label, Row]) -> str:
@@ -315,9 +423,8 @@ def _cost_against_bp(rows: Mapping[Label, Row]) -> str:
 
 
 def _beside_overshoot(rows: Mapping[Label, Row]) -> list[str]:
-    """What overshoot does elsewhere at z_c and above, and by itself, outside the momentum."""
+    """What overshoot does elsewhere at z_c and above, and its largest gain there."""
     elsewhere = [row for row in rows.values() if _is_overshoot_elsewhere(row.label)]
-    kicks = [rows.get(label_at(task, DECISIVE, "kick", "outer flow")) for task in ONE_LAYER_TASKS]
     sentences = []
     if elsewhere:
         sides = [side_of_zero(row) for row in elsewhere]
@@ -329,12 +436,6 @@ def _beside_overshoot(rows: Mapping[Label, Row]) -> list[str]:
         largest = max(elsewhere, key=lambda row: row.found.estimate)
         if largest.found.low > 0:
             sentences.append(_where_it_is_above(rows, largest))
-    said = by_sign(kicks)
-    if said:
-        pulls = less("kick", "outer flow")
-        sentences.append(
-            f"With both pulls applied outside of the momentum ({pulls}) the interval lies {said}."
-        )
     return sentences
 
 
@@ -393,9 +494,34 @@ def does_the_form_matter(found: Findings) -> Answer:
         "form",
         "Does the membrane form do more than a plain pull?",
         lead(verdict_of),
-        f"{less('membrane', 'quadratic pull')}: {groups(verdict_of)}",
+        f"{less('membrane', 'quadratic pull')}, each at its own tuned setting: "
+        f"{groups(verdict_of)}",
+        "; ".join(_other_settings(found, task) for task in _not_settled(found, verdict_of)),
         beside=" ".join(sentences),
     )
+
+
+def _not_settled(found: Findings, verdict_of: Mapping[str, str]) -> list[str]:
+    """The tasks in which both are not equivalent and were tuned to other settings."""
+    return [
+        task
+        for task, verdict in verdict_of.items()
+        if verdict != EQUIVALENT and _other_settings(found, task)
+    ]
+
+
+def _other_settings(found: Findings, task: str) -> str:
+    """The tuned settings of the membrane form and of the quadratic pull, where they differ."""
+    paths = [f"tuning/{task}/now_constant/{arm}" for arm in ("membrane", "quadratic_membrane")]
+    if any(path not in found.choices for path in paths):
+        return ""
+    membrane, pull = (_setting(found.choices[path]) for path in paths)
+    return f"in {task} that is {membrane} on the membrane and {pull} for the pull"
+
+
+def _setting(choice: Mapping[str, Any]) -> str:
+    """What was tuned."""
+    return f"lr {choice['lr']:g}, z {choice['z']:g}, {choice['epochs']} epochs"
 
 
 def less_substeps(found: Findings) -> dict[tuple[str, int], Row]:
@@ -422,6 +548,11 @@ def does_the_recipe_help(found: Findings) -> Answer:
     result = UNFINISHED
     if primary is not None:
         result = f"{numbers(primary)} points, {primary.verdict}"
+    if primary in not_zero(found, "4"):
+        result += ", and not zero" if verdict_of[IMAGES] == EQUIVALENT else ""
+    short, where = lead(verdict_of), "On Fashion-MNIST"
+    if short == "No":
+        short, where = "Not on Fashion-MNIST, in a small network", "There"
     said = []
     for name, arm in (("a quadratic pull", "quadratic"), ("data-driven weights", "bp_data")):
         row = rows.get(label_on_images(arm, BASELINE))
@@ -435,8 +566,8 @@ def does_the_recipe_help(found: Findings) -> Answer:
     return Answer(
         "recipe",
         "Does the authors' recipe help, on a real data set?",
-        lead(verdict_of),
-        f"{OVER_BP} on Fashion-MNIST: {result}",
+        short,
+        f"{where} {OVER_BP}: {result}",
         beside=" ".join(beside),
     )
 

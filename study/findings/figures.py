@@ -58,6 +58,7 @@ from .words import (
     CONDITIONS,
     FROM_DATA,
     OVER_BEST_BP,
+    WITHOUT_OVERSHOOT,
     gains_as_now,
     groups,
     over_bp,
@@ -207,7 +208,7 @@ def answers_figure(found: Findings, weights: Mapping[str, np.ndarray]) -> Figure
     }
     _draw_in_margins(overshoot, over_flow)
     overshoot.set_title(
-        "Is it the chaos? CSBP\nfrom 2 $z_c$, less the same\npull without overshoot",
+        "Is it the chaos? CSBP from\n2 $z_c$ at $h^*$ = 1, less\nthe pull without overshoot",
         fontsize=SMALL,
         loc="right",
     )
@@ -252,7 +253,7 @@ def _write_at_the_edge(ax: Axes, place: float, row: Row, margin: float) -> None:
     edge = np.sign(row.found.estimate) * FARTHEST
     ends = (edge, place), (0.7 * edge, place)
     ax.annotate("", *ends, arrowprops={"color": CSBP, "arrowstyle": "->"})
-    words = f"{difference(row.found.estimate / margin, 0)} "
+    words = f"{difference(row.found.estimate / margin, 0)} margins\n"
     words += interval(row.found.low / margin, row.found.high / margin, 0)
     side = "left" if edge < 0 else "right"
     ax.text(edge, place - 0.08, words, color=CSBP, ha=side, va="bottom", fontsize=SMALL)
@@ -278,7 +279,7 @@ RULE_STYLES = {
 RULE_NAMES = {
     "bp": "bp: back-propagation alone",
     "csbp": "csbp: the chaotic loss, inside the momentum",
-    "inner flow": "inner flow: the same pull without overshoot",
+    "inner flow": f"inner flow: {WITHOUT_OVERSHOOT}",
     "outer flow": "outer flow: inner flow outside of the momentum",
     "kick": "kick: csbp outside of the momentum",
     "noise": "noise: inner flow and random directions",
@@ -313,7 +314,7 @@ def overshoot_figure(found: Findings) -> Figure:
         mark(OVERSHOOT["published"], f"above: $h^*$ = 6.19, as published{_where_unfinished(rows)}"),
         bars_mark(),
         margin_mark(),
-        Line2D([], [], **AT_CRITICAL, label="$z_c$: unstable from here on"),
+        Line2D([], [], **AT_CRITICAL, label="$z_c$: csbp unstable from here on"),
         Line2D([], [], color=BP, lw=1, label="best BP (its own rate and epochs)"),
     ]
     for rule, (style, line) in RULE_STYLES.items():

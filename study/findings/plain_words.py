@@ -14,17 +14,20 @@ from ..training.arms import BASELINE
 from .all_contrasts import Findings
 from .numbers import decimals, points
 from .rows import Label, Row, label_on_images
+from .strength import both_sides
 from .verdicts import CANNOT_TELL, EQUIVALENT, HELPS, HURTS, UNFINISHED
 from .words import (
     AS_NOW,
+    AS_NOW_COSINE,
     NOT_FROM_GOOD_WEIGHTS,
+    WITHOUT_OVERSHOOT,
     WhereOvershootHelps,
+    at_twice,
     enumerated,
     gains_as_now,
     given_to_bp,
     listed,
     not_zero,
-    over_best_bp_at_twice,
     over_bp,
     rows_by_label,
     side_of_zero,
@@ -46,7 +49,7 @@ STANDS = {
 
 
 def csbp_in_plain_words(found: Findings, short: str) -> str:
-    """CSBP against the best BP from both kinds of weights, and by the authors' recipe.
+    """CSBP on currents against the best BP from both kinds of weights; the authors' recipe.
 
     Args:
         found: the findings.
@@ -55,15 +58,15 @@ def csbp_in_plain_words(found: Findings, short: str) -> str:
     where = "There" if short == NOT_FROM_GOOD_WEIGHTS else "From data-driven weights"
     of_tasks = standing(verdicts_of(found, "2"), "the best BP")
     sentences = [
-        f"{where} it is {of_tasks}{_largest(found)}.",
-        f"By the authors' recipe on Fashion-MNIST it is {_on_images(found)}.",
+        f"{where}, on currents, it is {of_tasks}{_largest(found)}.",
+        f"By the authors' recipe, on Fashion-MNIST, it is {_on_images(found)}.",
         _from_torchs_weights(rows_by_label(found)),
     ]
     return " ".join(sentence for sentence in sentences if sentence)
 
 
 def standing(verdict_of: Mapping[str, str], other: str) -> str:
-    """How CSBP stands to something, with the number of tasks.
+    """How CSBP stands to something, with the tasks.
 
     Args:
         verdict_of: by task.
@@ -71,25 +74,22 @@ def standing(verdict_of: Mapping[str, str], other: str) -> str:
 
     Example:
         >>> standing({"a": "hurts", "b": "cannot tell", "c": "cannot tell"}, "BP")
-        'worse than BP in 1 of 3 tasks and undecided in 2'
+        'worse than BP in a and undecided in b and c'
         >>> standing({"a": "helps", "b": "helps"}, "BP")
         'better than BP in all 2 tasks'
     """
-    verdicts = list(verdict_of.values())
     parts: list[str] = []
     for verdict, (stands, before_name) in STANDS.items():
-        number = verdicts.count(verdict)
-        if number and parts:
-            parts.append(f"{stands} in {number}")
-        elif number:
-            where = f"in {_so_many(number, len(verdicts))} tasks"
-            parts.append(f"{stands} {before_name} {other} {where}")
+        tasks = [task for task, its_verdict in verdict_of.items() if its_verdict == verdict]
+        if not tasks:
+            continue
+        where = enumerated(tasks)
+        if len(tasks) == len(verdict_of):
+            where = f"all {len(tasks)} tasks"
+        # What it is compared with is named once.
+        against = "" if parts else f" {before_name} {other}"
+        parts.append(f"{stands}{against} in {where}")
     return enumerated(parts)
-
-
-def _so_many(number: int, total: int) -> str:
-    """A number of tasks out of all."""
-    return f"all {total}" if number == total else f"{number} of {total}"
 
 
 def _largest(found: Findings) -> str:
@@ -99,16 +99,15 @@ def _largest(found: Findings) -> str:
     rows = [row for row in found.primary if row.label.experiment == "2"]
     largest = max(rows, key=lambda row: abs(row.found.estimate) / EVERY_MARGIN[row.label.task])
     task = largest.label.task
-    said = f"; the largest difference for its margin is {task}'s, {points(largest)} points of"
-    said += f" {EVERY_MARGIN[task]:g}"
+    said = f"largest: {task} {points(largest)} of {EVERY_MARGIN[task]:g} points"
     others = not_zero(found, "2")
     if largest in others:
         others.remove(largest)
-        said += ", and not zero"
+        said += ", not zero"
     if others:
-        named = enumerated([f"{row.label.task}'s ({points(row)})" for row in others])
+        named = enumerated([f"{row.label.task}, {points(row)}" for row in others])
         said += f"; beside it not zero: {named}"
-    return said
+    return f" ({said})"
 
 
 def _on_images(found: Findings) -> str:
@@ -133,15 +132,23 @@ def _from_torchs_weights(rows: Mapping[Label, Row]) -> str:
     if not present:
         return ""
     gains = gains_as_now(rows)
-    said = f"From torch's weights, at a constant rate, it gains in {len(gains)} of {len(TASKS)}"
-    said += so_far_as_now(rows)
-    if gains:
-        named = ", ".join(f"{row.label.task} {points(row)}" for row in gains)
-        said += f" ({named} points){_better_weights_instead(rows, gains)}"
+    said = f"From torch's weights it gains in {len(gains)} of {len(TASKS)}{so_far_as_now(rows)}"
     losses = sum(side_of_zero(row) == "below zero" for row in present)
     if losses:
-        said += f"; it loses in {losses}"
-    return f"{said}."
+        said += f" and loses in {losses}"
+    said += " at a constant rate"
+    if gains:
+        named = ", ".join(f"{row.label.task} {points(row)}" for row in gains)
+        said += f" ({named}{_better_weights_instead(rows, gains)})"
+    return f"{said}{_by_cosine(rows)}."
+
+
+def _by_cosine(rows: Mapping[Label, Row]) -> str:
+    """In how many tasks it gains where the learning rate falls on a cosine; may be empty."""
+    if not any(over_bp(task, AS_NOW_COSINE) in rows for task in TASKS):
+        return ""
+    gains = gains_as_now(rows, AS_NOW_COSINE)
+    return f", by cosine in {len(gains)}{so_far_as_now(rows, AS_NOW_COSINE)}"
 
 
 def _better_weights_instead(rows: Mapping[Label, Row], gains: Sequence[Row]) -> str:
@@ -150,42 +157,75 @@ def _better_weights_instead(rows: Mapping[Label, Row], gains: Sequence[Row]) -> 
     known = [points(row) for row in given if row is not None]
     if len(known) < len(gains):
         return ""
-    return f", where data-driven weights give BP {enumerated(known)}"
+    return f"; data-driven weights give BP {', '.join(known)}"
 
 
 # Is it the chaos?
 
 
 def chaos_in_plain_words(found: Findings, overshoot: WhereOvershootHelps) -> str:
-    """CSBP against the same pull without overshoot, and against the best BP.
+    """CSBP against the pull without overshoot at both rest points, inside and out of the momentum.
 
     Args:
         found: the findings.
         overshoot: where overshoot helps.
     """
-    over_flow = standing(verdicts_of(found, "1"), "the same pull without overshoot")
-    against_bp = _against_best_bp(over_best_bp_at_twice(rows_by_label(found)))
-    said = f"With z falling from twice the critical strength z_c, CSBP is {over_flow}{against_bp}."
+    rows = rows_by_label(found)
+    over_flow = standing(verdicts_of(found, "1"), WITHOUT_OVERSHOOT)
+    over_flow += _where_both_are_ruined(rows)
+    sentences = [
+        f"With h* at 1 and z falling from 2 z_c, CSBP is {over_flow}.",
+        _outside_the_momentum(rows),
+        _at_the_published_rest(rows),
+    ]
     if overshoot.not_shown:
-        said += f" In {listed(overshoot.not_shown)} that is not shown to be a gain over BP."
+        names = listed(overshoot.not_shown)
+        sentences.append(f"In {names} that is not shown to be a gain over BP.")
     if overshoot.not_compared:
-        said += f" In {listed(overshoot.not_compared)} it is not yet compared with BP."
-    return said
+        names = listed(overshoot.not_compared)
+        sentences.append(f"In {names} it is not yet compared with BP.")
+    return " ".join(sentence for sentence in sentences if sentence)
 
 
-def _against_best_bp(rows: Sequence[Row]) -> str:
-    """How far it is above or below the best BP, by intervals; empty where nothing is there."""
+def _where_both_are_ruined(rows: Mapping[Label, Row]) -> str:
+    """In which tasks the pull has ruined learning on both sides; may be empty."""
+    ruined = [sides.task for sides in both_sides(rows) if sides.are_ruined]
+    if not ruined:
+        return ""
+    where = f"in {enumerated(ruined)} (below half of BP's accuracy)"
+    return f"; either pull ruins learning {where}, and nothing can be told there"
+
+
+def _outside_the_momentum(rows: Mapping[Label, Row]) -> str:
+    """What overshoot does to the pull outside of the momentum, by intervals; may be empty."""
+    all_rows = [rows.get(at_twice(task, "kick", "outer flow")) for task in ONE_LAYER_TASKS]
     parts = []
-    for side, words in (("above zero", "above"), ("below zero", "below")):
-        sizes = [abs(row.found.estimate) for row in rows if side_of_zero(row) == side]
-        if sizes:
-            where = _so_many(len(sizes), len(ONE_LAYER_TASKS))
-            parts.append(f"{_range_of(sizes)} {words} the best BP in {where}")
-    level = sum(side_of_zero(row) == "around zero" for row in rows)
-    if level:
-        where = _so_many(level, len(ONE_LAYER_TASKS))
-        parts.append(f"neither above nor below the best BP for sure in {where}")
-    return f", and {enumerated(parts)}" if parts else ""
+    for side, does in (("above zero", "gains"), ("below zero", "costs")):
+        here = [row for row in all_rows if row is not None and side_of_zero(row) == side]
+        if here:
+            sizes = _range_of([abs(row.found.estimate) for row in here])
+            parts.append(f"{does} {sizes} in {_named([row.label.task for row in here])}")
+    return f"Outside the momentum overshoot {enumerated(parts)}." if parts else ""
+
+
+def _named(tasks: Sequence[str]) -> str:
+    """Tasks of experiment 1 in a row, or that it is all of them."""
+    if len(tasks) == len(ONE_LAYER_TASKS):
+        return f"all {len(tasks)}"
+    return enumerated(tasks)
+
+
+def _at_the_published_rest(rows: Mapping[Label, Row]) -> str:
+    """What the pull without overshoot, CSBP and BP come to there; may be empty."""
+    found = both_sides(rows, rest="published")
+    if not found:
+        return ""
+    names = ", ".join(sides.task for sides in found)
+    so_far = f" ({names} so far)" if len(found) < len(ONE_LAYER_TASKS) else ""
+    flow = enumerated([f"{sides.flow:.0f}" for sides in found])
+    csbp = enumerated([f"{sides.csbp:.0f}" for sides in found])
+    bp = enumerated([f"{sides.bp:.0f}" for sides in found])
+    return f"With the published h*{so_far} that pull ends at {flow} %, CSBP at {csbp}, BP at {bp}."
 
 
 def _range_of(sizes: Sequence[float]) -> str:

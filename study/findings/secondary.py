@@ -38,8 +38,9 @@ from .rows import (
     membrane_label,
 )
 
+OVERSHOOT = ("csbp", "inner flow")
 PAIRS_OF_RULES = (
-    ("csbp", "inner flow"),  # overshoot
+    OVERSHOOT,
     ("kick", "outer flow"),  # overshoot without momentum
     ("inner flow", "outer flow"),  # momentum
     ("noise", "inner flow"),
@@ -78,12 +79,18 @@ def _between_rules(cells: Cells, task: str, place: Place, best: Trained | None) 
 
 
 def _of_halved_steps(cells: Cells, task: str) -> Iterator[Row]:
-    """What halving the steps of the flow changes; nothing, for rules that know no flow."""
+    """What halving the steps of the flow changes, and overshoot by them.
+
+    It changes nothing for rules that know no flow.
+    """
+    halved = {rule: trained_by_rule(cells, halved_path(task), rule) for rule in RULES}
     for rule in RULES:
         label = label_at(task, DECISIVE, f"{rule}{HALVED}", rule)
-        halved = trained_by_rule(cells, halved_path(task), rule)
         whole = trained_by_rule(cells, rules_path(task, DECISIVE), rule)
-        yield from compared(label, halved, whole)
+        yield from compared(label, halved[rule], whole)
+    first, second = OVERSHOOT
+    label = label_at(task, DECISIVE, f"{first}{HALVED}", f"{second}{HALVED}")
+    yield from compared(label, halved[first], halved[second])
 
 
 def secondary_of_2(cells: Cells) -> Iterator[Row]:

@@ -19,14 +19,17 @@ from .verdicts import EQUIVALENT, HELPS, HURTS, OF_TESTS, UNFINISHED, VERDICTS
 
 NOT_KNOWN = "Not known yet"
 NOT_SHOWN = "Not shown"
-NOT_FROM_GOOD_WEIGHTS = "Not from data-driven weights"
+NOT_FROM_GOOD_WEIGHTS = "Not by more than the margins, from data-driven weights"
 
 OVER_BEST_BP = less("CSBP", "best BP")
 OVER_BP = less("CSBP", "BP")
 OVER_FLOW = less("CSBP", "inner flow")
 
+WITHOUT_OVERSHOOT = "the pull without overshoot"  # inner flow, where it has no name yet
+
 AS_NOW, FROM_DATA = "now, constant", "data, constant"
-CONDITIONS = (FROM_DATA, "data, cosine", AS_NOW, "now, cosine")  # of experiment 2, primary first
+AS_NOW_COSINE = "now, cosine"
+CONDITIONS = (FROM_DATA, "data, cosine", AS_NOW, AS_NOW_COSINE)  # of experiment 2, primary first
 
 
 def verdicts_of(found: Findings, *experiments: str) -> dict[str, str]:
@@ -144,9 +147,12 @@ def enumerated(parts: Sequence[str]) -> str:
     return f"{', '.join(others)} and {last}" if others else last
 
 
+WHAT_A_CELL_IS = "a cell is a task at one setting, trained by one arm or by several side by side"
+
+
 def missing_in_words(found: Findings) -> str:
     """How many cells are not run yet, and whether a verdict waits for them; a sentence."""
-    cells = f"{found.asked_for} cells (a cell is a task trained by an arm)"
+    cells = f"{found.asked_for} cells ({WHAT_A_CELL_IS})"
     if not found.missing:
         return f"All {cells} are there."
     verdicts = [verdict for number in "1234" for verdict in verdicts_of(found, number).values()]
@@ -192,24 +198,33 @@ def over_bp(task: str, condition: str, arm: str = "csbp", measure: str = "accura
     return Label("2", task, condition, "", arm, BASELINE, measure)
 
 
-def gains_as_now(rows: Mapping[Label, Row]) -> list[Row]:
-    """csbp less the best BP from torch's weights, at a constant rate, where it is above zero.
+def gains_as_now(rows: Mapping[Label, Row], condition: str = AS_NOW) -> list[Row]:
+    """csbp less the best BP from torch's weights, where it is above zero.
 
     By its interval, the largest first.
+
+    Args:
+        rows: all contrasts.
+        condition: at a constant rate, `AS_NOW`, or `AS_NOW_COSINE`.
     """
-    all_rows = [rows.get(over_bp(task, AS_NOW)) for task in TASKS]
+    all_rows = [rows.get(over_bp(task, condition)) for task in TASKS]
     gains = [row for row in all_rows if row is not None and row.found.low > 0]
     return sorted(gains, key=lambda row: -row.found.estimate)
 
 
-def so_far_as_now(rows: Mapping[Label, Row]) -> str:
+def so_far_as_now(rows: Mapping[Label, Row], condition: str = AS_NOW) -> str:
     """That some of these contrasts are not there yet, with a space before it; else empty."""
-    return "" if all(over_bp(task, AS_NOW) in rows for task in TASKS) else " so far"
+    return "" if all(over_bp(task, condition) in rows for task in TASKS) else " so far"
+
+
+def at_twice(task: str, first: str, second: str, rest: str = DECISIVE.rest) -> Label:
+    """The label of a contrast of experiment 1 where its primary one is, or at the other rest."""
+    return label_at(task, DECISIVE._replace(rest=rest), first, second)
 
 
 def over_best_bp_at_twice(rows: Mapping[Label, Row]) -> list[Row]:
     """csbp less the best BP where the primary contrast is, of the tasks that have it."""
-    over_best = [rows.get(label_at(task, DECISIVE, "csbp", BEST_BP)) for task in ONE_LAYER_TASKS]
+    over_best = [rows.get(at_twice(task, "csbp", BEST_BP)) for task in ONE_LAYER_TASKS]
     return [row for row in over_best if row is not None]
 
 

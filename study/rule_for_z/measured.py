@@ -115,7 +115,7 @@ class AtRatio(NamedTuple):
 
     Attributes:
         csbp: test accuracy.
-        inner_flow: that of the same pull without overshoot.
+        inner_flow: that of the pull without overshoot.
         bp: that of BP.
         no_gradient: share of the pairs of a neuron and an image without a gradient, after csbp.
     """
