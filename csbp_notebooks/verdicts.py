@@ -364,7 +364,7 @@ def _of_network(found: Found) -> Verdict:
             f"on a layer's output z is below z_c = {found['critical_z']:.2f} "
             + in_words(first_below, "from epoch {} on", "at no epoch")
             + in_words(rests_from, "; all weights rest from epoch {} on", "; weights never rest")
-            + f", with a firing rate of {rate:.2g}"
+            + f", with a firing rate of {rate:.2g} (1: a spike in every step)"
         ),
         verdict=HOLDS if rests else FAILS,
         notebook="03_multi_layer",
@@ -436,8 +436,8 @@ def _of_authors_trainings(found: Found) -> Verdict:
         claim="The published trainings were chaotic",
         published="title and abstract",
         measured=(
-            f"by a bound, z / z_c of fc1, its inputs held, was at most {said}; of h1, and of the "
-            f"other trainings, no bound is known"
+            f"by a bound, z / z_c of fc1, its inputs held, was at most {said}; of h1, the "
+            "membrane, and of the other trainings, no bound is known"
         ),
         verdict=verdict,
         notebook="09_the_authors_settings",
@@ -465,7 +465,7 @@ def _of_authors_gains(found: Found) -> Verdict:
             f"in points, means of the last ten epochs, ± 1.96 sampling errors, as of two separate "
             f"test sets: {said}"
         ),
-        verdict=f"beyond that error in {sum(clear)} of {len(gains)}; seeds unknown",
+        verdict=f"beyond the error of its test set in {sum(clear)} of {len(gains)}; seeds unknown",
         notebook="09_the_authors_settings",
         test="tests/test_study_authors.py",
     )

@@ -40,15 +40,15 @@ def verdicts_page(images: Path) -> str:
 
 
 def words_in(readme: str) -> str:
-    """The paragraph of README that explains the words of the verdicts, and where its links lead.
+    """The list of README that explains the words of the verdicts, and where its links lead.
 
     Args:
         readme: README.
 
-    Raises ValueError, one line, where that paragraph is not there once.
+    Raises ValueError, one line, where that list is not there once.
     """
-    paragraphs = [text for text in readme.split("\n\n") if text.startswith("*Best BP*: ")]
-    if len(paragraphs) != 1:
-        raise ValueError("README.md must have one paragraph that begins with *Best BP*: ")
+    lists = [text for text in readme.split("\n\n") if text.startswith("* *Best BP*: ")]
+    if len(lists) != 1:
+        raise ValueError("README.md must have one list that begins with *Best BP*: ")
     links = re.findall(r"^\[\d\d\]: .*$", readme, re.MULTILINE)
-    return "\n" + "\n\n".join([*paragraphs, "\n".join(links)]) + "\n"
+    return "\n" + "\n\n".join([*lists, "\n".join(links)]) + "\n"

@@ -28,9 +28,9 @@ model = nn.Sequential(nn.Linear(64, 64), LIF(), nn.Linear(64, 64), LIF(), nn.Lin
 optimizer = torch.optim.Adam(model.parameters(), lr=0.005)
 
 # The first line. h is what the layers "0" and "2" give, the currents that drive the neurons.
-# z starts where the largest gradient share is about a tenth, and falls to a hundredth of that.
+# z starts where the largest gradient share is about a twentieth, and falls to a hundredth of that.
 updates = EPOCHS * len(y_train.split(BATCH))
-chaos = ChaoticLoss(z=1.5, beta=0.01 ** (1 / updates)).attach(model, ["0", "2"])
+chaos = ChaoticLoss(z=0.7, beta=0.01 ** (1 / updates)).attach(model, ["0", "2"])
 
 
 def logits(x):

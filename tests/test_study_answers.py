@@ -14,7 +14,7 @@ from study.findings.all_contrasts import Findings
 from study.findings.answers import answers, for_record, summary
 from study.findings.contrasts_json import read_findings
 from study.findings.measured import DECISIVE, AboveCritical, OfArm, OfTuning
-from study.findings.rows import Label, Row, label_at
+from study.findings.rows import BEST_BP, Label, Row, label_at
 from study.findings.words import groups, lead, missing_in_words
 from study.tasks.tasks import TASKS
 
@@ -580,26 +580,35 @@ def test_gains_from_torchs_weights_stand_beside_what_better_weights_give():
     rows = [as_now("xor", 35.0), as_now("digits_3", 0.1), as_now("digits_1", -1.0)]
     rows += [as_now("digits_conv", 1.2), given_to_bp("xor", 30.0), given_to_bp("digits_conv", 1.0)]
     rows += [as_now(task, 0.1) for task in ("randman_1", "randman_3")]
-    said = plain(made(all_primary(EQUIVALENT), rows), CSBP)
-    assert said.startswith("There, on currents, it is within the margin")
-    assert said.endswith(
-        "From torch's weights it gains in 2 of 6 and loses in 1 at a constant rate (xor +35.0, "
-        "digits_conv +1.20; data-driven weights give BP +30.0, +1.00)."
+    found = made(all_primary(EQUIVALENT), rows)
+    assert plain(found, CSBP).startswith("There, on currents, it is within the margin")
+    assert plain(found, CSBP).endswith(
+        "From torch's weights it gains in 2 of 6 (largest: xor +35.0; there data-driven weights "
+        "give BP +30.0)."
     )
+    assert (
+        "from torch's weights it gains in 2 of 6 and loses in 1 at a constant rate (xor +35.0, "
+        "digits_conv +1.20; data-driven weights give BP +30.0, +1.00)"
+    ) in answers(found)[CSBP].though
 
 
 def test_gains_by_cosine_are_counted_beside_those_at_a_constant_rate():
     rows = [as_now(task, 1.0 if task == "xor" else 0.1) for task in TASKS]
     cosine = [Label("2", task, "now, cosine", "", "csbp", "bp") for task in TASKS]
     rows += [row(label, 0.1 if label.task == "digits_1" else 1.0) for label in cosine]
-    said = plain(made(secondary=rows), CSBP)
-    assert said.endswith("in 1 of 6 at a constant rate (xor +1.0), by cosine in 5.")
+    said = answers(made(secondary=rows))[CSBP].though
+    assert "in 1 of 6 at a constant rate (xor +1.0), by cosine in 5" in said
 
 
 def test_a_gain_whose_other_side_is_missing_stands_alone():
     assert plain(made(secondary=[as_now("xor", 1.0)]), CSBP).endswith(
-        "From torch's weights it gains in 1 of 6 so far at a constant rate (xor +1.0)."
+        "From torch's weights it gains in 1 of 6 so far (largest: xor +1.0)."
     )
+
+
+def test_without_a_gain_none_is_called_the_largest():
+    said = plain(made(secondary=[as_now(task, 0.1) for task in TASKS]), CSBP)
+    assert said.endswith("From torch's weights it gains in 0 of 6.")
 
 
 def of_rules(task, place, csbp, flow, bp):
@@ -612,31 +621,37 @@ def test_a_task_in_which_both_pulls_ruin_learning_is_named():
     rows = [*of_rules("xor", DECISIVE, 20.0, 16.0, 47.0)]
     rows += of_rules("randman_1", DECISIVE, 20.0, 60.0, 96.0)  # one of them alone
     said = plain(made(secondary=rows), CHAOS)
-    assert "either pull ruins learning in xor (below half of BP's accuracy), and nothing" in said
+    assert said.endswith("tasks; in xor either pull leaves less than half of BP's accuracy.")
 
 
-def test_overshoot_outside_of_the_momentum_has_its_cost_or_gain():
-    kick = {"digits_1": -63.8, "randman_1": -16.4, "xor": 0.1}
-    rows = [row(label_at(task, DECISIVE, "kick", "outer flow"), kick[task]) for task in kick]
-    said = plain(made(secondary=rows), CHAOS)
-    assert "Outside the momentum overshoot costs 16 to 64 points in digits_1 and randman_1." in said
-    gains = [row(label_at(task, DECISIVE, "kick", "outer flow"), 2.0) for task in kick]
-    said = plain(made(secondary=gains), CHAOS)
-    assert "Outside the momentum overshoot gains 2 points in all 3." in said
+def over_best_bp(rest="inside", **points):
+    """csbp less the best BP at twice z_c, by task."""
+    place = DECISIVE._replace(rest=rest)
+    return [row(label_at(task, place, "csbp", BEST_BP), points[task]) for task in points]
 
 
-def test_the_published_rest_point_has_all_three_accuracies():
-    published = DECISIVE._replace(rest="published")
-    rows = of_rules("digits_1", published, 81.6, 10.0, 97.2)
-    said = plain(made(secondary=rows), CHAOS)
-    assert said.endswith(
-        "With the published h* (digits_1 so far) that pull ends at 10 %, CSBP at 82, BP at 97."
+def test_against_the_best_bp_every_task_has_its_side():
+    below = over_best_bp(digits_1=-9.0, randman_1=-54.6, xor=-37.5)
+    said = plain(made(secondary=below), CHAOS)
+    assert said.endswith("It ends 9 to 55 points below the best BP in all 3.")
+    mixed = over_best_bp(digits_1=2.0, randman_1=-54.6, xor=0.1)
+    assert plain(made(secondary=mixed), CHAOS).endswith(
+        "It ends 2 points above the best BP in digits_1, 55 points below the best BP in randman_1 "
+        "and neither above nor below the best BP for sure in xor."
     )
-    rows += of_rules("randman_1", published, 30.0, 20.0, 96.0)
-    rows += of_rules("xor", published, 0.8, 0.0, 47.3)
+
+
+def test_at_the_published_rest_point_every_task_that_is_there_has_its_difference():
+    rows = over_best_bp(digits_1=-9.0)
+    rows += over_best_bp("published", digits_1=-15.7, xor=-53.1)
     assert plain(made(secondary=rows), CHAOS).endswith(
-        "With the published h* that pull ends at 10, 20 and 0 %, CSBP at 82, 30 and 1, BP at 97, "
-        "96 and 47."
+        with_minus(
+            "with the published h* the difference is -15.70 in digits_1 and -53.1 in xor so far."
+        )
+    )
+    rows += over_best_bp("published", randman_1=-60.0)
+    assert plain(made(secondary=rows), CHAOS).endswith(
+        with_minus("-15.70 in digits_1, -60.00 in randman_1 and -53.1 in xor.")
     )
 
 

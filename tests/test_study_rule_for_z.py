@@ -15,7 +15,7 @@ from csbp_notebooks.files import ROOT
 from study.experiments.tuning import Conditions, best_of, validation_curves
 from study.protocol import IMAGES, digest
 from study.rule_for_z import comparison, on_a_task, reports
-from study.rule_for_z.comparison import RULES, compare
+from study.rule_for_z.comparison import RULES, accuracy_at, compare
 from study.rule_for_z.on_a_task import (
     SHARES,
     Setting,
@@ -255,6 +255,23 @@ def test_a_rule_by_the_share_is_found_where_it_holds():
     assert share["left_out"] < found["rules"]["z"]["left_out"] / 5
     for task in share["tasks"].values():
         assert 0 <= task["loss"] < 0.1
+
+
+def test_readmes_rule_begins_at_a_twentieth_and_the_one_before_at_a_tenth():
+    rules = compare(planted(best_z=lambda odds: 0.05 / odds))["bp_lr"]["rules"]
+    for name, odds in ODDS.items():
+        assert rules["README"]["tasks"][name]["z"] == pytest.approx((1 / 19) / odds)
+        assert rules["tenth"]["tasks"][name]["z"] == pytest.approx((1 / 9) / odds)
+
+
+def test_accuracy_between_trainings_is_read_linearly_in_the_logarithm_of_z():
+    (cell,) = planted(lambda odds: 1.0, {"xor": 0.3})
+    at_ends = [{"z": 1.0, "accuracy": 0.9}, {"z": 100.0, "accuracy": 0.5}]
+    cell["trainings"] = [{"lr": 0.1, **each} for each in at_ends]
+    cell["trainings"] += [{"lr": 0.1, "z": None, "accuracy": 0.1}, {"lr": 0.2, **at_ends[1]}]
+    found = [accuracy_at(cell, 0.1, z) for z in (0.1, 1.0, 10.0, 100.0, 1e3)]
+    assert found == pytest.approx([0.9, 0.9, 0.7, 0.5, 0.5])
+    assert accuracy_at(cell, 0.2, 10.0) == 0.5
 
 
 def test_a_rule_by_z_itself_is_found_where_it_holds():

@@ -156,16 +156,16 @@ def test_the_front_page_has_the_learning_rate_of_both_runs(images):
 
 
 def test_the_words_below_the_answers_of_readme_stand_with_the_verdicts():
-    (words,) = [text for text in README.read_text().split("\n\n") if text.startswith("*Best BP*")]
+    (words,) = [text for text in README.read_text().split("\n\n") if text.startswith("* *Best BP*")]
     page = verdicts_page(IMAGES)
     assert words in page
     for number in re.findall(r"\[(\d\d)\](?!\()", words):
         assert f"\n[{number}]: notebooks/{number}_" in page
 
 
-@pytest.mark.parametrize("readme", ["# Title\n", "*Best BP*: a\n\n*Best BP*: b\n"])
+@pytest.mark.parametrize("readme", ["# Title\n", "* *Best BP*: a\n\n* *Best BP*: b\n"])
 def test_a_readme_without_those_words_is_refused_in_one_line(readme):
-    with pytest.raises(ValueError, match=r"README\.md must have one paragraph that begins with"):
+    with pytest.raises(ValueError, match=r"README\.md must have one list that begins with"):
         words_in(readme)
 
 
@@ -300,7 +300,7 @@ def test_a_training_is_excluded_only_where_its_strength_is_below_critical(images
 def test_a_gain_counts_from_1_96_standard_errors_on(images):
     gains = {"a": {"difference": 1.95, "error": 1.0}, "b": {"difference": 1.97, "error": 1.0}}
     change(images, "authors_settings", lambda results: results.update(gains=gains))
-    assert of(images, "It gained").verdict.startswith("beyond that error in 1 of 2")
+    assert of(images, "It gained").verdict.startswith("beyond the error of its test set in 1 of 2")
 
 
 # Faults

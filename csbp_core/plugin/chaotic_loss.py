@@ -342,7 +342,7 @@ class ChaoticLoss:
           `never_fires` and `always_fires`: where a layer of neurons is attached, and not compiled.
         * `zero_surrogate`: the share of (neuron, sample, time step) whose surrogate gradient is
           zero, which learns nothing; of `LIF` with `store_v_seq`.
-        * `warning`: one line if z is too large: `gradient_share` is above 0.2 in the first call or
+        * `warning`: one line if z is too large: `gradient_share` is above 0.1 in the first call or
           above 0.5 in a later one, or the layer has arrived at I0, or period-doubles; or if every
           neuron fires always. What to do then, and why: notebooks 7 and 8.
         """

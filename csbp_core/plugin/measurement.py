@@ -21,8 +21,8 @@ MEASURE_EVERY = 20  # calls on a training run; the first is measured, too
 
 # A strength is called too large if the chaotic loss has more than this share of the gradient at h
 # in the first update: twice the share to start from. Of the trainings of notebook 7 that began
-# above it nearly all ended worse than without the loss, some without coming to the next limit.
-FIRST_SHARE_LIMIT = 0.2
+# above it most ended worse than without the loss, some without coming to the next limit.
+FIRST_SHARE_LIMIT = 0.1
 # Later it is called so above this share: more than all other losses together,
 SHARE_LIMIT = 0.5
 # or if ``|mean s - I0| / |I0 - 1/2|`` has fallen below this: s is 1/2 at h = 0.

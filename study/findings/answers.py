@@ -22,7 +22,7 @@ from .all_contrasts import Findings
 from .cells import substeps_path
 from .measured import DECISIVE
 from .numbers import numbers, points
-from .plain_words import chaos_in_plain_words, csbp_in_plain_words
+from .plain_words import chaos_in_plain_words, csbp_in_plain_words, from_torchs_weights
 from .rows import BEST_BP, Label, Row, label_at, label_on_images
 from .strength import both_sides, is_it_strength
 from .verdicts import CANNOT_BE_INTEGRATED, EQUIVALENT, HELPS, HURTS, UNFINISHED
@@ -150,6 +150,11 @@ def does_csbp_help(found: Findings) -> Answer:
             f"{OVER_BEST_BP} lies {as_now}{at_cosine}."
         )
     beside += _free_to_be_weak(found)
+    parts = [
+        _small_but_there(found, "2", "4"),
+        from_torchs_weights(rows),
+        _on_membranes(rows),
+    ]
     short = lead(verdicts_of(found, "2", "4"))
     if short == "No" and gains_as_now(rows):
         short = NOT_FROM_GOOD_WEIGHTS
@@ -159,9 +164,7 @@ def does_csbp_help(found: Findings) -> Answer:
         short,
         f"{OVER_BEST_BP}, both from data-driven weights: {groups(verdicts_of(found, '2'))}; by the "
         f"authors' recipe, {OVER_BP}: {groups(verdicts_of(found, '4'))}",
-        "; ".join(
-            part for part in (_small_but_there(found, "2", "4"), _on_membranes(rows)) if part
-        ),
+        "; ".join(part for part in parts if part),
         " ".join(beside),
         csbp_in_plain_words(found, short),
     )
@@ -195,8 +198,8 @@ def _on_membranes(rows: Mapping[Label, Row]) -> str:
     if not parts:
         return ""
     return (
-        f"in the tasks that is the form on currents; on membranes the uncorrected interval of "
-        f"{OVER_BEST_BP} lies, {'; '.join(parts)}"
+        f"in the tasks all of that is the form on currents; on membranes the uncorrected interval "
+        f"of {OVER_BEST_BP} lies, {'; '.join(parts)}"
     )
 
 
@@ -616,7 +619,7 @@ def is_it_robust(found: Findings) -> Answer:
         "robust",
         question,
         "No verdict",
-        f"How the lead of CSBP over the best BP (by the recipe: over BP) changes under noise, by "
+        f"How the difference of CSBP to the best BP (by the recipe: to BP) changes under noise, by "
         f"uncorrected intervals: {'; '.join(said)}",
         beside=_pull_under_noise(found, rows),
     )

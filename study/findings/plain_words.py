@@ -22,12 +22,12 @@ from .words import (
     NOT_FROM_GOOD_WEIGHTS,
     WITHOUT_OVERSHOOT,
     WhereOvershootHelps,
-    at_twice,
     enumerated,
     gains_as_now,
     given_to_bp,
     listed,
     not_zero,
+    over_best_bp_at_twice,
     over_bp,
     rows_by_label,
     side_of_zero,
@@ -60,7 +60,7 @@ def csbp_in_plain_words(found: Findings, short: str) -> str:
     sentences = [
         f"{where}, on currents, it is {of_tasks}{_largest(found)}.",
         f"By the authors' recipe, on Fashion-MNIST, it is {_on_images(found)}.",
-        _from_torchs_weights(rows_by_label(found)),
+        _gains_in_short(rows_by_label(found)),
     ]
     return " ".join(sentence for sentence in sentences if sentence)
 
@@ -125,14 +125,29 @@ def _on_images(found: Findings) -> str:
     return f"{stands} {before_name} BP ({points(row)} points, {margin})"
 
 
-def _from_torchs_weights(rows: Mapping[Label, Row]) -> str:
-    """What CSBP gains from torch's weights, and what better weights give BP; may be empty."""
-    all_rows = [rows.get(over_bp(task, AS_NOW)) for task in TASKS]
-    present = [row for row in all_rows if row is not None]
-    if not present:
+def _gains_in_short(rows: Mapping[Label, Row]) -> str:
+    """In how many tasks it gains from torch's weights, and the largest gain; may be empty."""
+    if not _from_torchs(rows):
         return ""
     gains = gains_as_now(rows)
     said = f"From torch's weights it gains in {len(gains)} of {len(TASKS)}{so_far_as_now(rows)}"
+    if gains:
+        largest = gains[0]
+        said += f" (largest: {largest.label.task} {points(largest)}"
+        given = rows.get(given_to_bp(largest.label.task))
+        if given is not None:
+            said += f"; there data-driven weights give BP {points(given)}"
+        said += ")"
+    return f"{said}."
+
+
+def from_torchs_weights(rows: Mapping[Label, Row]) -> str:
+    """What CSBP gains from torch's weights, and what better weights give BP; may be empty."""
+    present = _from_torchs(rows)
+    if not present:
+        return ""
+    gains = gains_as_now(rows)
+    said = f"from torch's weights it gains in {len(gains)} of {len(TASKS)}{so_far_as_now(rows)}"
     losses = sum(side_of_zero(row) == "below zero" for row in present)
     if losses:
         said += f" and loses in {losses}"
@@ -140,7 +155,13 @@ def _from_torchs_weights(rows: Mapping[Label, Row]) -> str:
     if gains:
         named = ", ".join(f"{row.label.task} {points(row)}" for row in gains)
         said += f" ({named}{_better_weights_instead(rows, gains)})"
-    return f"{said}{_by_cosine(rows)}."
+    return f"{said}{_by_cosine(rows)}"
+
+
+def _from_torchs(rows: Mapping[Label, Row]) -> list[Row]:
+    """CSBP less the best BP from torch's weights at a constant rate, of the tasks that have it."""
+    all_rows = [rows.get(over_bp(task, AS_NOW)) for task in TASKS]
+    return [row for row in all_rows if row is not None]
 
 
 def _by_cosine(rows: Mapping[Label, Row]) -> str:
@@ -164,7 +185,7 @@ def _better_weights_instead(rows: Mapping[Label, Row], gains: Sequence[Row]) -> 
 
 
 def chaos_in_plain_words(found: Findings, overshoot: WhereOvershootHelps) -> str:
-    """CSBP against the pull without overshoot at both rest points, inside and out of the momentum.
+    """CSBP against the pull without overshoot, and against the best BP at both rest points.
 
     Args:
         found: the findings.
@@ -172,19 +193,19 @@ def chaos_in_plain_words(found: Findings, overshoot: WhereOvershootHelps) -> str
     """
     rows = rows_by_label(found)
     over_flow = standing(verdicts_of(found, "1"), WITHOUT_OVERSHOOT)
-    over_flow += _where_both_are_ruined(rows)
     sentences = [
-        f"With h* at 1 and z falling from 2 z_c, CSBP is {over_flow}.",
-        _outside_the_momentum(rows),
-        _at_the_published_rest(rows),
+        f"With h* at 1 and z falling from 2 z_c, CSBP is {over_flow}{_where_both_are_ruined(rows)}."
     ]
+    against_bp = _against_best_bp(over_best_bp_at_twice(rows))
+    if against_bp:
+        sentences.append(f"It ends {against_bp}{_at_the_published_rest(rows)}.")
     if overshoot.not_shown:
         names = listed(overshoot.not_shown)
         sentences.append(f"In {names} that is not shown to be a gain over BP.")
     if overshoot.not_compared:
         names = listed(overshoot.not_compared)
         sentences.append(f"In {names} it is not yet compared with BP.")
-    return " ".join(sentence for sentence in sentences if sentence)
+    return " ".join(sentences)
 
 
 def _where_both_are_ruined(rows: Mapping[Label, Row]) -> str:
@@ -192,20 +213,32 @@ def _where_both_are_ruined(rows: Mapping[Label, Row]) -> str:
     ruined = [sides.task for sides in both_sides(rows) if sides.are_ruined]
     if not ruined:
         return ""
-    where = f"in {enumerated(ruined)} (below half of BP's accuracy)"
-    return f"; either pull ruins learning {where}, and nothing can be told there"
+    return f"; in {enumerated(ruined)} either pull leaves less than half of BP's accuracy"
 
 
-def _outside_the_momentum(rows: Mapping[Label, Row]) -> str:
-    """What overshoot does to the pull outside of the momentum, by intervals; may be empty."""
-    all_rows = [rows.get(at_twice(task, "kick", "outer flow")) for task in ONE_LAYER_TASKS]
+def _against_best_bp(rows: Sequence[Row]) -> str:
+    """How far it is above or below the best BP, by intervals; empty where nothing is there."""
     parts = []
-    for side, does in (("above zero", "gains"), ("below zero", "costs")):
-        here = [row for row in all_rows if row is not None and side_of_zero(row) == side]
+    for side, words in (("above zero", "above"), ("below zero", "below")):
+        here = [row for row in rows if side_of_zero(row) == side]
         if here:
             sizes = _range_of([abs(row.found.estimate) for row in here])
-            parts.append(f"{does} {sizes} in {_named([row.label.task for row in here])}")
-    return f"Outside the momentum overshoot {enumerated(parts)}." if parts else ""
+            where = _named([row.label.task for row in here])
+            parts.append(f"{sizes} {words} the best BP in {where}")
+    level = [row.label.task for row in rows if side_of_zero(row) == "around zero"]
+    if level:
+        parts.append(f"neither above nor below the best BP for sure in {_named(level)}")
+    return enumerated(parts) if parts else ""
+
+
+def _at_the_published_rest(rows: Mapping[Label, Row]) -> str:
+    """How far it is above or below the best BP there; may be empty."""
+    found = over_best_bp_at_twice(rows, "published")
+    if not found:
+        return ""
+    differences = enumerated([f"{points(row)} in {row.label.task}" for row in found])
+    so_far = " so far" if len(found) < len(ONE_LAYER_TASKS) else ""
+    return f"; with the published h* the difference is {differences}{so_far}"
 
 
 def _named(tasks: Sequence[str]) -> str:
@@ -213,19 +246,6 @@ def _named(tasks: Sequence[str]) -> str:
     if len(tasks) == len(ONE_LAYER_TASKS):
         return f"all {len(tasks)}"
     return enumerated(tasks)
-
-
-def _at_the_published_rest(rows: Mapping[Label, Row]) -> str:
-    """What the pull without overshoot, CSBP and BP come to there; may be empty."""
-    found = both_sides(rows, rest="published")
-    if not found:
-        return ""
-    names = ", ".join(sides.task for sides in found)
-    so_far = f" ({names} so far)" if len(found) < len(ONE_LAYER_TASKS) else ""
-    flow = enumerated([f"{sides.flow:.0f}" for sides in found])
-    csbp = enumerated([f"{sides.csbp:.0f}" for sides in found])
-    bp = enumerated([f"{sides.bp:.0f}" for sides in found])
-    return f"With the published h*{so_far} that pull ends at {flow} %, CSBP at {csbp}, BP at {bp}."
 
 
 def _range_of(sizes: Sequence[float]) -> str:

@@ -222,9 +222,12 @@ def at_twice(task: str, first: str, second: str, rest: str = DECISIVE.rest) -> L
     return label_at(task, DECISIVE._replace(rest=rest), first, second)
 
 
-def over_best_bp_at_twice(rows: Mapping[Label, Row]) -> list[Row]:
-    """csbp less the best BP where the primary contrast is, of the tasks that have it."""
-    over_best = [rows.get(at_twice(task, "csbp", BEST_BP)) for task in ONE_LAYER_TASKS]
+def over_best_bp_at_twice(rows: Mapping[Label, Row], rest: str = DECISIVE.rest) -> list[Row]:
+    """csbp less the best BP where the primary contrast is, or at the other rest point.
+
+    Of the tasks that have it.
+    """
+    over_best = [rows.get(at_twice(task, "csbp", BEST_BP, rest)) for task in ONE_LAYER_TASKS]
     return [row for row in over_best if row is not None]
 
 

@@ -1,4 +1,4 @@
-"""How to choose z: README's rule and others, tried on tuning networks.
+"""How to choose z: rules by the share of the gradient, tried on tuning networks.
 
 `reports` is what the plug-in tells of a network, `on_a_task` tries the rule on a task of the study
 and `on_images` on Fashion-MNIST; `comparison` is over all tasks. `measured`, `answers` and `figure`

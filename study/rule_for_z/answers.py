@@ -17,30 +17,33 @@ from ..findings.numbers import difference
 from ..findings.verdicts import UNFINISHED
 from ..findings.words import enumerated
 from ..protocol import EVERY_MARGIN, IMAGES
+from .comparison import SHARE_OF_README
 from .measured import (
     ALL_TASKS,
     AUTHORS_RULE,
     FIXED_RULE,
     README_RULE,
+    SHARE_RULE,
+    TENTH_RULE,
     AtRatio,
     Measured,
     OnTask,
     Rule,
     Trained,
 )
-from .on_a_task import AUTHORS_Z, SHARE_OF_README, WARNED_SHARES
+from .on_a_task import AUTHORS_Z, TENTH, WARNED_SHARES
 from .reports import ARRIVED, DIVISOR, SHARE_LIMIT as WARNED_ABOVE
 
 # Rules whose number is chosen from such data, as sentences and tables name them.
 SHARE_RULES = {
-    "largest share": "the largest share of the first report",
+    SHARE_RULE: "the largest share of the first report",
     "mean share": "the mean share of the layers",
     "smallest share": "the smallest share of the layers",
     "largest share at call 21": "the largest share of the second report",
 }
 RATE_NAMES = {"bp_lr": "at BP's learning rate", "csbp_lr": "at CSBP's"}
 
-LARGER_SHARES = (0.3, 0.6)  # of the ladder, that the title names
+LARGER_SHARES = (0.1, 0.3, 0.6)  # of the ladder, that the title names
 
 LOST = 1.0  # margins below BP from which a training counts as one that lost
 
@@ -84,7 +87,7 @@ def paragraphs(measured: Measured) -> list[str]:
 
 
 def claim(measured: Measured) -> str:
-    """What a first share of a tenth comes to, and larger ones, as a title."""
+    """What the first share of README's rule comes to, and larger ones, as a title."""
     tasks = len(measured.tasks)
     lost = [
         f"from {_per_cent(share)} in {_number_lost(measured, share)}" for share in LARGER_SHARES
@@ -111,7 +114,7 @@ def for_record(measured: Measured) -> dict[str, Any]:
 
 
 def in_short(measured: Measured) -> str:
-    """How good README's rule is and what the authors' z comes to, for README; two sentences."""
+    """How good README's rule is and what the authors' z comes to, for README; some sentences."""
     rules = measured.rules["bp_lr"]
     rule = rules[README_RULE]
     worst = _worst(rule)
@@ -120,8 +123,10 @@ def in_short(measured: Measured) -> str:
         f"In {len(measured.tasks)} tasks of the study, at BP's learning rate, that z loses "
         f"{_margins(rule.mean)} margins to the tuned one on average, at most "
         f"{_margins(rule.lost[worst])} ({worst}); a margin is a difference that the protocol "
-        f"counts as none. The authors' z of {AUTHORS_Z:g} begins at shares of "
-        f"{_shares_in_words(shares)} there and loses {_margins(rules[AUTHORS_RULE].mean)}."
+        "counts as none. The share was chosen on these tasks; chosen for each on the others, it "
+        f"loses {_margins(rules[SHARE_RULE].mean)}. The authors' z of {AUTHORS_Z:g} begins at "
+        f"shares of {_shares_in_words(shares)} there and loses "
+        f"{_margins(rules[AUTHORS_RULE].mean)}."
     )
 
 
@@ -151,7 +156,20 @@ def how_good(measured: Measured) -> str:
         f"{_per_cent(SHARE_OF_README)} loses to the tuned $z$, in margins of the protocol "
         f"({min(margins):g} to {max(margins):g} points), {enumerated(said)}. "
         f"{less('CSBP', 'BP')} there, at BP's learning rate: {_ends_of(_gains_of_rule(measured))} "
-        "margins."
+        f"margins. {_chosen_on_these(measured)}"
+    )
+
+
+def _chosen_on_these(measured: Measured) -> str:
+    """What the rule loses in a task that its share was not chosen on; a sentence."""
+    rules = [measured.rules[rate][SHARE_RULE] for rate in RATE_NAMES]
+    worst = max(rules, key=lambda rule: max(rule.lost.values()))
+    task = _worst(worst)
+    return (
+        "The share was chosen when all of them were known: chosen for each task on the others, it "
+        f"loses {_losses_in_words(measured, SHARE_RULE)} on average, at BP's learning rate / at "
+        f"CSBP's, and at most {_margins(worst.lost[task])} ({task}, where the others choose "
+        f"$z$ = {_strength(worst.zs[task])})."
     )
 
 
@@ -171,8 +189,9 @@ def fixed_z(measured: Measured) -> str:
     zs = [on_task.rule.z for on_task in measured.tasks]
     of_rule = f"{_strength(min(zs))} to {_strength(max(zs))}"
     return (
-        f"Likewise, one $z$ for all tasks, chosen on the others, loses "
-        f"{_losses_in_words(measured, FIXED_RULE)}, and the authors' {AUTHORS_Z:g} loses "
+        "One $z$ for all tasks, chosen on all of them as README's share was, loses "
+        f"{_losses_with_value(measured, FIXED_RULE)}, and chosen for each on the others "
+        f"{_losses_in_words(measured, FIXED_RULE)}. The authors' {AUTHORS_Z:g} loses "
         f"{_losses_in_words(measured, AUTHORS_RULE)}: it begins at shares of "
         f"{_shares_in_words(shares)}. The $z$ of the rule is {of_rule}. So a $z$ by itself does "
         "not say how strong the pull is."
@@ -194,6 +213,11 @@ def _losses_in_words(measured: Measured, name: str) -> str:
     return " / ".join(map(_margins, _mean_losses(measured, name)))
 
 
+def _losses_with_value(measured: Measured, name: str) -> str:
+    """The same, with the number that was chosen on all tasks."""
+    return " / ".join(_margins(measured.rules[rate][name].with_value) for rate in RATE_NAMES)
+
+
 def _worst(rule: Rule) -> str:
     """The task in which a rule loses most."""
     return max(rule.lost, key=rule.lost.__getitem__)
@@ -203,27 +227,26 @@ def _worst(rule: Rule) -> str:
 
 
 def what_reports_tell(measured: Measured) -> str:
-    """That the first report tells what later ones do not, in numbers; a paragraph.
-
-    Of tasks whose later reports were kept.
-    """
-    tasks = [on_task for on_task in measured.tasks if on_task.rule.latest is not None]
-    if not tasks:
+    """That the first report tells what later ones do not, in numbers; a paragraph."""
+    kept = [on_task for on_task in measured.tasks if on_task.tenth.latest is not None]
+    if not kept:
         return f"What later reports say is {UNFINISHED}."
-    above = _begun(tasks, lambda share: share > FIRST_SHARE_LIMIT)
-    others = _begun(tasks, lambda share: share <= FIRST_SHARE_LIMIT)
-    silent = [each for each in above.lost if each.latest is not None and each.latest <= SHARE_LIMIT]
-    latest = {on_task.rule.latest: on_task.task for on_task in tasks}
+    above = _begun(measured.tasks, lambda share: share > FIRST_SHARE_LIMIT)
+    others = _begun(measured.tasks, lambda share: share <= FIRST_SHARE_LIMIT)
+    watched = [each.latest for each in above.lost if each.latest is not None]
+    silent = [share for share in watched if share <= SHARE_LIMIT]
+    latest = {on_task.tenth.latest: on_task.task for on_task in kept}
     highest = max(share for share in latest if share is not None)
     return (
-        f"Of {above.number} trainings that began at a share above {_per_cent(FIRST_SHARE_LIMIT)}, "
-        f"{len(above.lost)} ended more than a margin below BP; of the {others.number} others, "
-        f"{len(others.lost)}. Among the {len(above.lost)} are {len(silent)} without any later "
-        f"report of a share above {_per_cent(SHARE_LIMIT)} (median over networks): the first "
-        "report tells what later ones do not. Where training began at "
-        f"{_per_cent(SHARE_OF_README)}, no later share was above {_per_cent(highest)} "
-        f"({latest[highest]}). So `report()` warns above {_per_cent(FIRST_SHARE_LIMIT)} in the "
-        f"first update, and above {_per_cent(SHARE_LIMIT)} later."
+        f"{len(above.lost)} of {above.number} trainings that began at a share above "
+        f"{_per_cent(FIRST_SHARE_LIMIT)} ended more than a margin below BP, and {len(others.lost)} "
+        f"of {others.number} others. Of the {len(watched)} such ends where later reports were kept "
+        f"({len(kept)} of {len(measured.tasks)} tasks), {len(silent)} had none with a share above "
+        f"{_per_cent(SHARE_LIMIT)} (median over networks): the first report tells what later ones "
+        f"do not. Where training began at {_per_cent(TENTH)}, no later share was above "
+        f"{_per_cent(highest)} ({latest[highest]}). So `report()` warns above "
+        f"{_per_cent(FIRST_SHARE_LIMIT)} in the first update, and above {_per_cent(SHARE_LIMIT)} "
+        "later."
     )
 
 
@@ -284,7 +307,7 @@ def limits(measured: Measured) -> str:
     waiting = [task for task in ALL_TASKS if task not in names]
     sentences = [
         "No verdict follows: networks and splits are those of tuning, accuracies those on "
-        "validation data."
+        "validation data, and between two strengths that were trained they are interpolated."
     ]
     if IMAGES in names:
         sentences.append(
@@ -300,9 +323,10 @@ def limits(measured: Measured) -> str:
 
 
 def table_of_rules(measured: Measured) -> Table:
-    """For every rule its number, and what it loses with one that is chosen on other tasks."""
+    """For every rule its number, and what it loses with it, and with one by the other tasks."""
     names = {
-        README_RULE: "README's: the largest share of the first report",
+        README_RULE: "README's: this largest share of the first report",
+        TENTH_RULE: "a tenth, README's before",
         **SHARE_RULES,
         FIXED_RULE: "one z for all tasks",
         AUTHORS_RULE: "the authors' z",
@@ -313,27 +337,30 @@ def table_of_rules(measured: Measured) -> Table:
         for rate in RATE_NAMES:
             rule = measured.rules[rate][name]
             worst = _worst(rule)
-            losses.append(f"{_margins(rule.mean)}; {_margins(rule.lost[worst])} ({worst})")
+            means = f"{_margins(rule.with_value)}; {_margins(rule.mean)}"
+            losses.append(f"{means}; {_margins(rule.lost[worst])} ({worst})")
         value = measured.rules["bp_lr"][name].value
         is_z = name in (FIXED_RULE, AUTHORS_RULE)
         rows.append([words, _strength(value) if is_z else _per_cent(value), *losses])
-    lost = [f"margins lost {name}: mean; most" for name in RATE_NAMES.values()]
-    return Table(rows, ["rule", "its number, by all tasks", *lost])
+    lost = [f"margins lost {name}: all; others; most" for name in RATE_NAMES.values()]
+    return Table(rows, ["rule", "number, by all tasks", *lost])
 
 
 def table_of_tasks(measured: Measured) -> Table:
     """For every task the z of the rule, the tuned and the authors', and the accuracies there."""
     rows = []
     for on_task in measured.tasks:
-        at_z = [on_task.rule, on_task.tuned, on_task.authors]
+        at_rule, at_tuned, at_authors = on_task.rule, on_task.tuned, on_task.authors
         rows.append(
             [
                 on_task.task,
-                _strength(on_task.rule.z),
-                _strength(on_task.tuned.z),
+                _strength(at_rule.z),
+                _strength(at_tuned.z),
                 _accuracy(on_task.bp),
-                *(_accuracy(trained.accuracy) for trained in at_z),
-                _per_cent(on_task.authors.share),
+                _accuracy(at_rule.accuracy),
+                _accuracy(at_tuned.accuracy),
+                _accuracy(at_authors.accuracy),
+                _per_cent(at_authors.share),
             ]
         )
     at_15 = f"z {AUTHORS_Z:g}"

@@ -18,7 +18,7 @@ import torch
 
 from .. import command
 from ..protocol import EVERY_MARGIN, digest
-from .on_a_task import AUTHORS_Z, SHARE_OF_README, SHARES
+from .on_a_task import AUTHORS_Z, SHARES, TENTH
 from .reports import CALLS, median, z_for
 
 
@@ -49,11 +49,15 @@ def _fixed(cell: Mapping[str, Any], z: float) -> float:
     return z
 
 
+# A round number near the best on all tasks, see `answers`: it was chosen when they were known.
+SHARE_OF_README = 0.05
+
 GRID_OF_SHARES = np.geomspace(min(SHARES), max(SHARES), 40).tolist()
 GRID_OF_Z = np.geomspace(0.01, 1000, 40).tolist()
 
 RULES = {
     "README": Rule(_by_share(1, np.max), [SHARE_OF_README]),
+    "tenth": Rule(_by_share(1, np.max), [TENTH]),
     "authors": Rule(_fixed, [AUTHORS_Z]),
     "z": Rule(_fixed, GRID_OF_Z),
     "largest share": Rule(_by_share(1, np.max), GRID_OF_SHARES),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
@@ -18,14 +19,15 @@ from csbp_notebooks.signs import less, with_minus
 
 from ..findings.figures import MARGIN, SMALL, WIDTH, ZERO, legend_below, margin_mark
 from .answers import claim
+from .comparison import SHARE_OF_README
 from .measured import ALL_TASKS, Measured, OnTask
-from .on_a_task import AUTHORS_Z, SHARE_OF_README, SHARES
+from .on_a_task import AUTHORS_Z, SHARES
 
 LEAST = -5  # margins; what is below is drawn in a row of its task, under a break
 GAP = 0.9  # margins, from the break to the first of these rows
 ROW = 0.75  # margins, from one to the next
 NAME = 0.8  # margins, the height of a name above its line
-APART = 1.5  # margins above BP, from which a line has its name at its highest point, too
+APART = 1.5  # margins above BP, from which a line has its name beside its marks, too
 
 # The colours of the palette have a meaning each, and these lines are all of CSBP: they are told
 # apart by a map from dark to light, and by marks.
@@ -76,6 +78,7 @@ def rule_figure(measured: Measured) -> Figure:
     ax.axvline(FIRST_SHARE_LIMIT, **AT_LIMIT)
     for on_task in measured.tasks:
         _draw(ax, on_task)
+    _name_lines(ax, measured)
     _set_axes(ax, measured)
     headline(fig, claim(measured))
     marks = [
@@ -90,20 +93,40 @@ def rule_figure(measured: Measured) -> Figure:
 
 
 def _draw(ax: Axes, on_task: OnTask) -> None:
-    """The line of a task, its name at its end, and the authors' z on it."""
+    """The line of a task, and the authors' z on it."""
     place = ALL_TASKS.index(on_task.task)
-    colour = COLOURS[place]
     line = line_of(on_task)
-    ax.plot(line.shares, line.heights, color=colour, marker=MARKERS[place], markersize=6, lw=1.3)
+    marks = {"color": COLOURS[place], "marker": MARKERS[place], "markersize": 6}
+    ax.plot(line.shares, line.heights, lw=1.3, **marks)
     at_authors = line.shares == on_task.authors.share
     ax.plot(line.shares[at_authors], line.heights[at_authors], **AT_AUTHORS)
-    name = {"color": colour, "fontsize": SMALL, "textcoords": "offset points"}
-    end = line.shares[-1], line.heights[-1]
-    ax.annotate(on_task.task, end, xytext=(9, 0), va="center", annotation_clip=False, **name)
-    highest = int(line.heights.argmax())
-    if line.heights[highest] > APART:
-        top = line.shares[highest], line.heights[highest]
-        ax.annotate(on_task.task, top, xytext=(-4, 6), ha="right", **name)
+
+
+def _name_lines(ax: Axes, measured: Measured) -> None:
+    """The name of every line at its end, and above a mark where it is far above BP."""
+    lines = {on_task.task: line_of(on_task) for on_task in measured.tasks}
+    name: dict[str, Any] = {"fontsize": SMALL, "textcoords": "offset points"}
+    for task, line in lines.items():
+        end = line.shares[-1], line.heights[-1]
+        ax.annotate(task, end, xytext=(9, 0), va="center", annotation_clip=False, **name)
+        if line.heights.max() > APART:
+            mark = clearest_mark(line, [other for other in lines.values() if other is not line])
+            at_mark = line.shares[mark], line.heights[mark]
+            ax.annotate(task, at_mark, xytext=(0, 8), ha="center", **name)
+
+
+def clearest_mark(line: Line, others: Sequence[Line]) -> int:
+    """Where a name fits above a line: the mark at which it is farthest above all others.
+
+    That is one between the first mark and the line of README's rule, so that the name is clear of
+    both.
+    """
+    shares = np.log(line.shares)
+    heights = [np.interp(shares, np.log(other.shares), other.heights) for other in others]
+    above = line.heights - np.max(heights, axis=0)
+    fits = line.shares < SHARE_OF_README
+    fits[0] = False
+    return int(np.where(fits, above, -np.inf).argmax())
 
 
 def _set_axes(ax: Axes, measured: Measured) -> None:
@@ -114,7 +137,7 @@ def _set_axes(ax: Axes, measured: Measured) -> None:
     highest = math.ceil(NAME + max(line_of(on_task).heights.max() for on_task in measured.tasks))
     least = min(SHARES[0], *(on_task.authors.share for on_task in measured.tasks))
     ax.set(xscale="log", xlim=(0.8 * least, 1), ylim=(row_of(ALL_TASKS[-1]) - ROW, highest))
-    ticks = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 0.6]
+    ticks = [0.001, 0.003, 0.01, 0.03, SHARE_OF_README, 0.1, 0.3, 0.6]
     ax.set_xticks(ticks, [f"{100 * tick:g} %" for tick in ticks])
     ax.minorticks_off()
     ax.set_xlabel("share of the chaotic loss in the gradient at $h$, first update")

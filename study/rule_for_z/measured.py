@@ -12,13 +12,15 @@ from ..command import read_cell
 from ..experiments.experiment_1 import RATIOS, TASK_NAMES as ONE_LAYER_TASKS
 from ..protocol import EVERY_MARGIN, IMAGES
 from ..tasks.tasks import TASKS
-from .comparison import RULES
-from .on_a_task import SHARE_OF_README
+from .comparison import RULES, accuracy_at
+from .on_a_task import TENTH
 
 ALL_TASKS = (*TASKS, IMAGES)
 RATES = ("bp_lr", "csbp_lr")
 
-README_RULE, AUTHORS_RULE, FIXED_RULE = "README", "authors", "z"  # of `RULES`
+# Of `RULES`.
+README_RULE, TENTH_RULE, SHARE_RULE = "README", "tenth", "largest share"
+AUTHORS_RULE, FIXED_RULE = "authors", "z"
 
 
 class Trained(NamedTuple):
@@ -36,6 +38,19 @@ class Trained(NamedTuple):
     share: float
     accuracy: float
     latest: float | None
+
+
+class AtRule(NamedTuple):
+    """The z that README's rule gives, and what training there comes to.
+
+    Attributes:
+        z: at the start.
+        accuracy: on validation data, in [0, 1]; between strengths that were trained, see
+            `comparison.accuracy_at`.
+    """
+
+    z: float
+    accuracy: float
 
 
 class Warned(NamedTuple):
@@ -61,6 +76,7 @@ class OnTask(NamedTuple):
         bp: accuracy without a chaotic loss, in [0, 1].
         trained: at every strength, z rising; each z once.
         rule: at the z of README's rule.
+        tenth: at the z with a first share of a tenth.
         tuned: at the tuned z.
         authors: at the authors' z.
         warned: after warnings, by the share that the training began at; may be empty.
@@ -70,7 +86,8 @@ class OnTask(NamedTuple):
     lr: float
     bp: float
     trained: tuple[Trained, ...]
-    rule: Trained
+    rule: AtRule
+    tenth: Trained
     tuned: Trained
     authors: Trained
     warned: tuple[Warned, ...]
@@ -87,12 +104,14 @@ class Rule(NamedTuple):
 
     Attributes:
         value: that number, a share or a z, chosen on all tasks.
+        with_value: the margins that its z loses to the tuned z with that number, over the tasks.
         mean: the margins that its z loses to the tuned z, over the tasks.
         lost: likewise, by task.
         zs: that it gives, by task.
     """
 
     value: float
+    with_value: float
     mean: float
     lost: Mapping[str, float]
     zs: Mapping[str, float]
@@ -140,8 +159,8 @@ def read_measured(folder: Path) -> Measured:
     if not set(RATES) <= set(compared):
         raise ValueError(f"comparison = {path}: must be what study.rule_for_z.comparison wrote")
     rules = {rate: _rules(compared[rate]["rules"]) for rate in RATES}
-    names = rules["bp_lr"][README_RULE].lost
-    tasks = [_read_task(place / f"{name}.json", name) for name in ALL_TASKS if name in names]
+    zs = rules["bp_lr"][README_RULE].zs
+    tasks = [_read_task(place / f"{name}.json", name, zs[name]) for name in ALL_TASKS if name in zs]
     return Measured(tuple(tasks), rules)
 
 
@@ -182,6 +201,7 @@ def _rules(compared: Mapping[str, Any]) -> dict[str, Rule]:
         left_out = {task: each["left_out"] for task, each in compared[name]["tasks"].items()}
         found[name] = Rule(
             value=compared[name]["value"],
+            with_value=dict(compared[name]["losses"])[compared[name]["value"]],
             mean=compared[name]["left_out"],
             lost={task: each["loss"] / EVERY_MARGIN[task] for task, each in left_out.items()},
             zs={task: each["z"] for task, each in left_out.items()},
@@ -189,16 +209,16 @@ def _rules(compared: Mapping[str, Any]) -> dict[str, Rule]:
     return found
 
 
-def _read_task(path: Path, name: str) -> OnTask:
-    """The cell of that task."""
+def _read_task(path: Path, name: str, z_of_rule: float) -> OnTask:
+    """The cell of that task, in which README's rule gives this z."""
     writer = "study.rule_for_z.on_images" if name == IMAGES else "study.rule_for_z.on_a_task"
     cell = read_cell("cell", path, writer)
     if cell.get("task") != name:
         raise ValueError(f"cell = {path}: must be of {name}, as {writer} writes it")
-    return _on_task(cell)
+    return _on_task(cell, z_of_rule)
 
 
-def _on_task(cell: Mapping[str, Any]) -> OnTask:
+def _on_task(cell: Mapping[str, Any], z_of_rule: float) -> OnTask:
     """A cell at BP's learning rate."""
     at_rate = [each for each in cell["trainings"] if each["lr"] == cell["bp_lr"]]
     (bp,) = [each["accuracy"] for each in at_rate if each["z"] is None]
@@ -215,7 +235,8 @@ def _on_task(cell: Mapping[str, Any]) -> OnTask:
         lr=cell["bp_lr"],
         bp=bp,
         trained=tuple(by_z.values()),
-        rule=by_z[z_of["share", SHARE_OF_README]],
+        rule=AtRule(z_of_rule, accuracy_at(cell, cell["bp_lr"], z_of_rule)),
+        tenth=by_z[z_of["share", TENTH]],
         tuned=by_z[cell["z_tuned"]],
         authors=by_z[z_of_authors],
         warned=tuple(_warned(each) for each in cell.get("after_warning", []) if each["ways"]),

@@ -1,11 +1,12 @@
-"""README's rule for z in one task: what first reports give, and what training there comes to.
+"""A rule for z in one task: what first reports give, and what training there comes to.
 
 python -m study.rule_for_z.on_a_task digits_1 --bp bp.json --csbp csbp.json --out digits_1.json
 
-README's rule starts z where the chaotic loss has a tenth of the gradient at h, in the layer where
-its share is largest. Beside it are a ladder of other z, and what to do after a warning: go on,
-divide z, or begin again. Everything is made on tuning networks and tuning splits, and measured as
-tuning does; nothing here enters a verdict. `comparison.py` compares rules over all tasks.
+The rule starts z where the chaotic loss has a tenth of the gradient at h, in the layer where its
+share is largest; it was README's, before this was measured. Beside it are a ladder of other z, and
+what to do after a warning: go on, divide z, or begin again. Everything is made on tuning networks
+and tuning splits, and measured as tuning does; nothing here enters a verdict. `comparison.py`
+compares rules over all tasks.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ from ..training.train import Training
 from .reports import CALLS, DIVISOR, PROBE, Course, first_shares, follow, median, odds, z_for
 
 SHARES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 0.6, 0.9)  # of the first report, by the ladder of z
-SHARE_OF_README = 0.1
+TENTH = 0.1  # the share of the rule that was to be tried
 AUTHORS_Z = 15.0
 
 WARNED_SHARES = (0.3, 0.6, 0.9)  # where a training is also mended after a warning
@@ -144,7 +145,7 @@ def run_cell(name: str, setting: Setting, networks: int | None = None) -> dict[s
     Returns the task, the setting, and:
 
     * `first_reports`: the shares at `PROBE`, `[CALLS, networks, layers]`;
-    * `rule`: for each of `CALLS` the z of README's rule, `[networks]`, its median and quartiles;
+    * `rule`: for each of `CALLS` the z of that rule, `[networks]`, its median and quartiles;
     * `shares_at`: the shares at the rule's z, the authors' and the tuned one, as measured;
     * `trainings`: at every z of the ladder and at BP's and csbp's learning rate, and without a
       chaotic loss (z None), the accuracy that tuning would see;
@@ -208,10 +209,10 @@ def ladder(shares: Tensor, others: Mapping[str, float]) -> list[Strength]:
 
 
 def rule_of(shares: Tensor) -> list[dict[str, Any]]:
-    """The z of README's rule by each of the first reports, `[CALLS, networks, layers]`."""
+    """The z with a share of a tenth in each of the first reports, `[CALLS, networks, layers]`."""
     found = []
     for call, largest in zip(CALLS, shares.amax(2), strict=True):
-        z = z_for(SHARE_OF_README, largest)
+        z = z_for(TENTH, largest)
         found.append(
             {
                 "call": call,
@@ -225,9 +226,7 @@ def rule_of(shares: Tensor) -> list[dict[str, Any]]:
 
 def shares_at(subject: Subject, strengths: Sequence[Strength]) -> list[dict[str, Any]]:
     """The shares of all layers, as they are measured at the z of interest."""
-    of_interest = [
-        each for each in strengths if each.name != "share" or each.share == SHARE_OF_README
-    ]
+    of_interest = [each for each in strengths if each.name != "share" or each.share == TENTH]
     found = []
     for strength in of_interest:
         shares = subject.first_shares(strength.z)

@@ -1,4 +1,4 @@
-"""README's rule for z on Fashion-MNIST: what first reports give, and what training there comes to.
+"""A rule for z on Fashion-MNIST: what first reports give, and what training there comes to.
 
 python -m study.rule_for_z.on_images --data FOLDER --out fashion_mnist.json
 
