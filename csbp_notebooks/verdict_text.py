@@ -39,13 +39,16 @@ WIDEST = 100  # columns of a terminal that are used
 def as_terminal(found: Iterable[Verdict]) -> str:
     """The verdicts for a terminal of any width."""
     width = min(WIDEST, shutil.get_terminal_size().columns)
-    lines = textwrap.TextWrapper(width, initial_indent="  ", subsequent_indent="  ")
+    claim = textwrap.TextWrapper(width, break_on_hyphens=False)
+    below = textwrap.TextWrapper(
+        width, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False
+    )
     return "\n\n".join(
         "\n".join(
             [
-                textwrap.fill(f"{row.claim} ({row.published}): {row.verdict.upper()}", width),
-                lines.fill(row.measured),
-                lines.fill(f"{row.notebook}, {row.test}"),
+                claim.fill(f"{row.claim} ({row.published}): {row.verdict.upper()}"),
+                below.fill(row.measured),
+                below.fill(f"{row.notebook}, {row.test}"),
             ]
         )
         for row in found
