@@ -9,12 +9,15 @@ from made_study import made_cells
 
 from csbp_notebooks.figures import headline, setup
 from csbp_notebooks.signs import MINUS
+from study.contrasts import contrast
 from study.experiments.experiment_1 import RATIOS, TASK_NAMES as ONE_LAYER_TASKS
 from study.findings import figures
 from study.findings.all_contrasts import findings
 from study.findings.answers import answers
+from study.findings.measured import DECISIVE
 from study.findings.numbers import numbers
-from study.findings.words import groups, verdicts_of
+from study.findings.rows import Row, label_at
+from study.findings.words import groups, rows_by_label, verdicts_of
 from study.protocol import EVERY_MARGIN, SEEDS
 
 WEIGHTS = {"BP": np.array([0.5, 0.4, 0.4]), "CSBP": np.array([0.5, -3.0, 0.3])}
@@ -155,9 +158,33 @@ def test_the_primary_contrast_on_overshoot_is_marked_at_twice_critical_z(found):
 
 
 def test_overshoot_is_shown_at_every_ratio_and_both_rest_points(found):
-    for ax in figures.overshoot_figure(found).axes[:3]:
-        assert len(marks_of(ax)) == 2 * 6
-        assert len(marks_of(ax, markerfacecolor="w")) == 6
+    rows = rows_by_label(found)
+    for ax, task in zip(figures.overshoot_figure(found).axes[:3], ONE_LAYER_TASKS, strict=True):
+        published = marks_of(ax, markerfacecolor="w")
+        assert len(marks_of(ax)) - len(published) == 6
+        low, high = ax.get_ylim()
+        beyond = []
+        for ratio in RATIOS:
+            place = DECISIVE._replace(rest="published", ratio=ratio)
+            estimate = rows[label_at(task, place, "csbp", "inner flow")].found.estimate
+            if not low < estimate < high:
+                beyond.append(f"{estimate:+.0f}".replace("-", MINUS))
+        assert len(published) + len(beyond) == 6
+        assert [text.get_text() for text in ax.texts] == beyond
+
+
+def test_a_contrast_beyond_the_axis_of_the_inner_rest_point_is_an_arrow_with_its_number():
+    _, ax = plt.subplots()
+    at = {"inside": -8.7, "published": 71.6}
+    rows = {}
+    for rest, estimate in at.items():
+        label = label_at("digits_1", DECISIVE._replace(rest=rest), "csbp", "inner flow")
+        differences = [estimate - 1, estimate + 1] * 4
+        rows[label] = Row(label, (50.0, 50.0), contrast(differences, margin=0.3), margin=0.3)
+    figures._draw_overshoot(ax, rows, "digits_1")
+    assert marks_of(ax) == [(4, pytest.approx(-8.7))]
+    assert [text.get_text() for text in ax.texts] == ["+72"]
+    assert ax.get_ylim()[1] < 2
 
 
 def test_the_accuracies_of_the_rules_are_those_of_their_networks(found):

@@ -6,7 +6,8 @@ band is the margin: a difference that is shown to lie in it counts as none. Axes
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
@@ -31,7 +32,7 @@ from csbp_notebooks.palette import (
 )
 from csbp_notebooks.signs import less
 
-from ..experiments.experiment_1 import RATIOS, RESTS, TASK_NAMES as ONE_LAYER_TASKS
+from ..experiments.experiment_1 import RATIOS, TASK_NAMES as ONE_LAYER_TASKS
 from ..experiments.experiment_3 import TIMES
 from ..experiments.experiment_4 import FC1_ARMS, networks_of
 from ..protocol import EVERY_MARGIN, IMAGES, SEEDS, SPLITS
@@ -267,6 +268,9 @@ OVERSHOOT = {
     "published": Style(CSBP, "^", is_filled=False),
 }
 
+PUBLISHED = "$h^*$ = 6.19, as published (an arrow: beyond the axis)"
+ASIDE = 0.24  # of the published rest point, so that both are seen
+
 # By rule: what overshoots is blue and round; what acts outside of the momentum is open.
 RULE_STYLES = {
     "bp": (Style(BP, "s"), "-"),
@@ -311,7 +315,7 @@ def overshoot_figure(found: Findings) -> Figure:
     marks = [
         mark(PRIMARY, "above: primary contrast, $h^*$ = 1, $z_0$ = 2 $z_c$"),
         mark(OVERSHOOT["inside"], "above: $h^*$ = 1, inside the surrogate's support"),
-        mark(OVERSHOOT["published"], f"above: $h^*$ = 6.19, as published{_where_unfinished(rows)}"),
+        mark(OVERSHOOT["published"], f"above: {PUBLISHED}{_where_unfinished(rows)}"),
         bars_mark(),
         margin_mark(),
         Line2D([], [], **AT_CRITICAL, label="$z_c$: csbp unstable from here on"),
@@ -339,17 +343,59 @@ def _primary_line(rows: Mapping[Label, Row], task: str) -> str:
 
 
 def _draw_overshoot(ax: Axes, rows: Mapping[Label, Row], task: str) -> None:
-    """csbp less inner flow at both rest points."""
+    """csbp less inner flow at both rest points, on an axis for the inner one."""
     ax.axhspan(-EVERY_MARGIN[task], EVERY_MARGIN[task], **MARGIN)
     ax.axhline(0, **ZERO)
     ax.axvline(RATIOS.index(1.0), **AT_CRITICAL)
-    for rest, aside in zip(RESTS, (0, 0.24), strict=True):
-        for place, ratio in enumerate(RATIOS):
-            there = DECISIVE._replace(rest=rest, ratio=ratio)
-            row = rows.get(label_at(task, there, "csbp", "inner flow"))
-            if row is not None:
-                style = PRIMARY if there == DECISIVE else OVERSHOOT[rest]
-                draw_upright(ax, place + aside, row, style)
+    inside = _over_flow(rows, task, "inside")
+    limits = _limits(inside.values(), EVERY_MARGIN[task])
+    ax.set_ylim(limits)
+    primary = RATIOS.index(DECISIVE.ratio)
+    for place, row in inside.items():
+        draw_upright(ax, place, row, PRIMARY if place == primary else OVERSHOOT["inside"])
+    for place, row in _over_flow(rows, task, "published").items():
+        if limits[0] < row.found.estimate < limits[1]:
+            draw_upright(ax, place + ASIDE, row, OVERSHOOT["published"])
+        else:
+            _point_beyond(ax, place, row, limits)
+
+
+def _over_flow(rows: Mapping[Label, Row], task: str, rest: str) -> dict[int, Row]:
+    """csbp less inner flow at a rest point, by the place of z0 / z_c; those that are there."""
+    found = {}
+    for place, ratio in enumerate(RATIOS):
+        there = DECISIVE._replace(rest=rest, ratio=ratio)
+        row = rows.get(label_at(task, there, "csbp", "inner flow"))
+        if row is not None:
+            found[place] = row
+    return found
+
+
+def _limits(rows: Iterable[Row], margin: float) -> tuple[float, float]:
+    """Those of an axis that holds some contrasts, their intervals and the margin."""
+    ends = [-margin, margin]
+    for row in rows:
+        ends += [end for end in (row.found.low, row.found.high) if math.isfinite(end)]
+        ends.append(row.found.estimate)
+    room = 0.08 * (max(ends) - min(ends))
+    return min(ends) - room, max(ends) + room
+
+
+def _point_beyond(ax: Axes, place: float, row: Row, limits: tuple[float, float]) -> None:
+    """An arrow towards a contrast that is beyond the axis, with its number."""
+    low, high = limits
+    tip, end = (0.98, 0.8) if row.found.estimate >= high else (0.02, 0.2)
+    heights = [low + part * (high - low) for part in (tip, end)]
+    ax.annotate(
+        difference(row.found.estimate, 0),
+        xy=(place + ASIDE, heights[0]),
+        xytext=(place + ASIDE, heights[1]),
+        arrowprops={"color": CSBP, "arrowstyle": "->", "relpos": (0, 0.5)},
+        color=CSBP,
+        fontsize=SMALL,
+        ha="left",
+        va="center",
+    )
 
 
 def _draw_rules(ax: Axes, rows: Mapping[Label, Row], task: str) -> None:
