@@ -22,6 +22,7 @@ from .words import (
     NOT_FROM_GOOD_WEIGHTS,
     WITHOUT_OVERSHOOT,
     WhereOvershootHelps,
+    at_twice,
     enumerated,
     gains_as_now,
     given_to_bp,
@@ -99,7 +100,7 @@ def _largest(found: Findings) -> str:
     rows = [row for row in found.primary if row.label.experiment == "2"]
     largest = max(rows, key=lambda row: abs(row.found.estimate) / EVERY_MARGIN[row.label.task])
     task = largest.label.task
-    said = f"largest: {task} {points(largest)} of {EVERY_MARGIN[task]:g} points"
+    said = f"largest: {task} {points(largest)}, margin {EVERY_MARGIN[task]:g}"
     others = not_zero(found, "2")
     if largest in others:
         others.remove(largest)
@@ -198,7 +199,10 @@ def chaos_in_plain_words(found: Findings, overshoot: WhereOvershootHelps) -> str
     ]
     against_bp = _against_best_bp(over_best_bp_at_twice(rows))
     if against_bp:
-        sentences.append(f"It ends {against_bp}{_at_the_published_rest(rows)}.")
+        sentences.append(f"It ends {against_bp}.")
+    at_the_published_rest = _at_the_published_rest(rows)
+    if at_the_published_rest:
+        sentences.append(f"With the published h* it ends{at_the_published_rest}.")
     if overshoot.not_shown:
         names = listed(overshoot.not_shown)
         sentences.append(f"In {names} that is not shown to be a gain over BP.")
@@ -218,27 +222,36 @@ def _where_both_are_ruined(rows: Mapping[Label, Row]) -> str:
 
 def _against_best_bp(rows: Sequence[Row]) -> str:
     """How far it is above or below the best BP, by intervals; empty where nothing is there."""
+    sides = _sides(rows, "the best BP")
+    return enumerated(sides) if sides else ""
+
+
+def _at_the_published_rest(rows: Mapping[Label, Row]) -> str:
+    """How far it is there above or below the best BP and the other pull; may be empty."""
+    over_bp = over_best_bp_at_twice(rows, "published")
+    if not over_bp:
+        return ""
+    so_far = ", so far," if len(over_bp) < len(ONE_LAYER_TASKS) else ""
+    flow = [
+        rows.get(at_twice(row.label.task, "csbp", "inner flow", "published")) for row in over_bp
+    ]
+    present = [row for row in flow if row is not None and side_of_zero(row) != "around zero"]
+    sides = [*_sides(over_bp, "the best BP"), *_sides(present, WITHOUT_OVERSHOOT)]
+    return f"{so_far} {enumerated(sides)}"
+
+
+def _sides(rows: Sequence[Row], other: str) -> list[str]:
+    """How far it is above something, below it, or neither, by intervals, and in which tasks."""
     parts = []
     for side, words in (("above zero", "above"), ("below zero", "below")):
         here = [row for row in rows if side_of_zero(row) == side]
         if here:
             sizes = _range_of([abs(row.found.estimate) for row in here])
-            where = _named([row.label.task for row in here])
-            parts.append(f"{sizes} {words} the best BP in {where}")
+            parts.append(f"{sizes} {words} {other} in {_named([row.label.task for row in here])}")
     level = [row.label.task for row in rows if side_of_zero(row) == "around zero"]
     if level:
-        parts.append(f"neither above nor below the best BP for sure in {_named(level)}")
-    return enumerated(parts) if parts else ""
-
-
-def _at_the_published_rest(rows: Mapping[Label, Row]) -> str:
-    """How far it is above or below the best BP there; may be empty."""
-    found = over_best_bp_at_twice(rows, "published")
-    if not found:
-        return ""
-    differences = enumerated([f"{points(row)} in {row.label.task}" for row in found])
-    so_far = " so far" if len(found) < len(ONE_LAYER_TASKS) else ""
-    return f"; with the published h* the difference is {differences}{so_far}"
+        parts.append(f"neither above nor below {other} for sure in {_named(level)}")
+    return parts
 
 
 def _named(tasks: Sequence[str]) -> str:
