@@ -12,7 +12,7 @@ from .signs import as_printed
 # How the cell of a number begins: 1.5, +3, -2 [-4, 1], inf, nan. The minus may be the true one.
 NUMBER = re.compile(r"[-+\u2212]?(\d|inf\b|nan\b)")
 NO_NUMBER = ("", "-", "not finite")  # in the place of one
-WORD = re.compile(r"(?!inf|nan)[^\W\d_]{3,}")  # units, "to" and "of" are shorter
+WORD = re.compile(r"(?!inf|nan|[KMG]iB)[^\W\d_]{3,}")  # other units, "to" and "of" are shorter
 
 
 def say(text: str) -> None:

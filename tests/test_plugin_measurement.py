@@ -1098,10 +1098,32 @@ def test_only_the_first_report_of_a_training_has_the_lower_limit():
         return report["warning"]
 
     for calls in (1, 20):  # the second measured call is the 21st
-        assert "30 % of this layer's gradient in the first update" in warning_at(0.3, calls)
+        assert "30 % of this layer's gradient at first" in warning_at(0.3, calls)
         assert warning_at(0.05, calls) is None
     assert warning_at(0.3, 21) is None
     assert "60 % of this layer's gradient" in warning_at(0.6, 21)
+
+
+def test_a_layer_that_is_attached_later_has_a_first_report_of_its_own():
+    model = nn.Sequential(line(1.0), line(1.0))
+    with ChaoticLoss(1e6).attach(model, "0") as chaos:
+        (model(column(1.0)).sum() + chaos()).backward()
+        chaos.attach(model, "1")
+        for _ in range(20):
+            (model(column(1.0)).sum() + chaos()).backward()
+        warnings_of = [layer["warning"] for layer in chaos.report().values()]
+    assert [" at first" in warning for warning in warnings_of] == [False, True]
+
+
+@pytest.mark.usefixtures("fresh_compiler")
+def test_the_first_share_of_a_compiled_model_is_that_of_its_uncompiled_step():
+    model = network()
+    chaos = ChaoticLoss(1e6).attach(model, "fc1")
+    compiled = torch.compile(model, backend="aot_eager")
+    (compiled(batch()).var() + chaos()).backward()
+    assert chaos.report()["fc1"]["gradient_share"] is None
+    (model(batch()).var() + chaos()).backward()
+    assert "of this layer's gradient at first" in chaos.report()["fc1"]["warning"]
 
 
 def test_a_resume_forgets_what_was_measured_before():
@@ -1219,7 +1241,7 @@ def warning_of(
         ({"gradient_share": 0.1, "is_first": True}, None),
         (
             {"gradient_share": 0.11, "is_first": True},
-            "the chaotic loss is 11 % of this layer's gradient in the first update",
+            "the chaotic loss is 11 % of this layer's gradient at first",
         ),
         # it has arrived where 9/10 of the way from 1/2 to I0 lie behind it, or beyond
         ({"mean_s": 0.634}, None),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -260,12 +261,20 @@ def test_no_two_pages_have_one_title(pages):
 
 def test_how_to_choose_z_is_said_as_in_the_readme(site, pages):
     said = words_of(pages[site / "howto.html"])
-    assert "begin again with a third of z" in said
-    assert "divide z by" not in said
+    assert "begin again at the z of that formula" in said
+    for page in ("howto.html", "api/chaotic_loss.html"):
+        assert not re.search(r"divide z\b", words_of(pages[site / page]).lower()), page
 
 
 def without_spaces(text):
     return "".join(text.split())
+
+
+def test_the_how_to_page_has_the_three_lines(pages, site):
+    blocks = [block.to_text() for block in pages[site / "howto.html"].html.query("pre")]
+    (lines,) = [block.splitlines() for block in blocks if block.startswith("import csbp_core")]
+    starts = ("chaos = csbp_core.ChaoticLoss(", "loss = criterion(", "chaos.step()")
+    assert [sum(line.startswith(start) for line in lines) for start in starts] == [1, 1, 1]
 
 
 @pytest.mark.parametrize("start", ["importcsbp_core", "importnumpyasnp", ".venv/bin/torchrun"])

@@ -176,6 +176,17 @@ def test_networks_that_differ_are_counted(folder):
     assert "The growth of a difference lasts (digits_1; xor)." in said
     claim = "in 1 of 6 trainings so far while their spikes are the same, in 6 once"
     assert claim in answers.claim(found)
+    assert "CSBP" not in answers.claim(found)
+
+
+def test_the_trainings_of_csbp_are_counted_beside_those_of_bp(folder):
+    of_bp = cell("xor", "bp", [NONE] * 3, [NONE] * 3)
+    of_csbp = cell("xor", "csbp", [LASTING, NONE, NONE], [LASTING, LASTING, NONE])
+    found = stored(folder, of_bp, of_csbp)
+    assert answers.claim(found).endswith("in 0 once spikes differ; CSBP, tuned: 1 and 2")
+    assert answers.claim(found) == f"{answers.QUESTION} {answers.in_short(found)}"
+    fewer = stored(folder, cell("xor", "bp", [NONE], [NONE]), of_csbp)
+    assert answers.claim(fewer).endswith("; CSBP, tuned: 1 and 2 of 3")
 
 
 def test_what_is_missing_is_called_unfinished(folder):

@@ -111,6 +111,17 @@ def test_the_command_writes_the_cell_with_the_protocol_it_was_made_by(tuned, tmp
     assert {key: cell[key] for key in expected} == json.loads(json.dumps(expected))
 
 
+def test_more_substeps_are_times_those_of_the_study(tuned, tmp_path, monkeypatch):
+    monkeypatch.setattr(experiment_1, "final_networks", lambda name: NETWORKS)
+    out = tmp_path / "cell.json"
+    run_command(tuned, out, substeps="2")
+    assert json.loads(out.read_text())["substeps"] == 2 * FLOW_STEPS["xor"]
+
+
+def test_every_task_of_the_experiment_has_its_steps_of_the_flow():
+    assert FLOW_STEPS.keys() == set(experiment_1.TASK_NAMES)
+
+
 def refusal(tuned, out, capsys, **changed):
     with pytest.raises(SystemExit) as error:
         run_command(tuned, out, **changed)

@@ -141,6 +141,12 @@ def test_the_answers_are_drawn_in_margins_or_written_at_the_edge(found):
         assert [text for text in texts if text] == written
 
 
+def test_the_answers_say_from_which_weights_and_which_recipe(found):
+    _, gain, _ = answers_figure(found).axes
+    title = gain.get_title().replace("\n", " ")
+    assert "from data-driven weights, less best BP (fashion_mnist: the authors' recipe" in title
+
+
 def test_the_answers_show_both_weights_at_every_epoch(found):
     neuron = answers_figure(found).axes[0]
     drawn = [line.get_ydata() for line in neuron.lines]

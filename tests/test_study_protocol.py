@@ -95,22 +95,25 @@ def test_an_earlier_text_is_the_one_of_its_commit(sha256):
     assert hashlib.sha256(text_at(EARLIER_TEXTS[sha256].commit).encode()).hexdigest() == sha256
 
 
-def section(text, number):
-    """What a text says of an experiment, None for nothing; its introduction counts as 1 to 3."""
-    titles = [f"## Experiment {number}", "## Experiment", "## Robustness"]
-    if titles[0] not in text:
+COMMON = "What is common to all experiments"
+
+
+def section(text, title):
+    """What a text says under a title, None for nothing."""
+    if f"## {title}" not in text:
         return None
-    _, _, after = text.partition(titles[0])
-    return re.split("|".join(titles[1:]), after)[0]
+    _, _, after = text.partition(f"## {title}")
+    return after.split("\n## ")[0]
 
 
 @cache
-def commit_that_fixed(number):
-    """The oldest since which the section on an experiment is as it is now."""
-    now = section(PROTOCOL.read_text(), number)
+def commit_that_fixed(title):
+    """The oldest since which a section is as it is now."""
+    now = section(PROTOCOL.read_text(), title)
+    assert now
     oldest = None
     for commit in git("log", "--format=%H", "--", "study/PROTOCOL.md").split():
-        if section(text_at(commit), number) != now:
+        if section(text_at(commit), title) != now:
             break
         oldest = commit
     return oldest
@@ -130,4 +133,5 @@ def test_what_the_protocol_asks_of_an_experiment_was_committed_before_the_code_o
     for path in cells:
         provenance = json.loads(path.read_text())["provenance"]
         assert not provenance["dirty"]
-        assert is_older(commit_that_fixed(number), provenance["commit"]), path
+        for title in (COMMON, f"Experiment {number}"):
+            assert is_older(commit_that_fixed(title), provenance["commit"]), path

@@ -36,6 +36,7 @@ from study.rule_for_z.reports import (
     first_shares,
     follow,
     report_on,
+    signs_of,
     z_for,
 )
 from study.tasks.tasks import TASKS, new_net
@@ -153,6 +154,25 @@ def test_z_is_divided_after_a_warning_for_that_network_alone(monkeypatch):
     monkeypatch.setattr(reports, "report_on", nobody_is_warned)
     follow(training("xor", z=[5.0, 5.0], **short), divides=True)
     assert trained == [[5.0, 5.0]] * 12
+
+
+@pytest.mark.parametrize(
+    ("share", "mean_s", "signs"),
+    [
+        (0.79, 0.5, set()),
+        (0.81, 0.5, {"share"}),
+        (None, 0.5, set()),
+        (0.1, 0.634, set()),  # 9/10 of the way from 1/2 to 0.65 is at 0.635
+        (0.1, 0.636, {"arrived"}),
+        (0.1, 0.664, {"arrived"}),
+        (0.1, 0.666, set()),
+        (0.81, 0.65, {"share", "arrived"}),
+    ],
+)
+def test_a_sign_is_shown_beyond_its_limit_by_some_layer(share, mean_s, signs):
+    quiet = {"gradient_share": 0.0, "mean_s": 0.5, "I0": 0.65}
+    layer = {"gradient_share": share, "mean_s": mean_s, "I0": 0.65}
+    assert signs_of({"quiet": quiet, "layer": layer}) == signs
 
 
 def test_the_first_epoch_of_a_sign_is_that_of_its_first_report():

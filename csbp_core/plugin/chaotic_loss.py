@@ -66,8 +66,8 @@ class ChaoticLoss:
     model and its ChaoticLoss stay attached to each other. A model copied alone is not attached, and
     a ChaoticLoss copied alone says so when it is called.
 
-    To divide z, as `chaos.report()` may suggest, write ``chaos.z /= 3``, and after a checkpoint has
-    been loaded: that brings back the z it was saved with.
+    To set another z, write ``chaos.z = 0.5``; after a checkpoint has been loaded, again, since that
+    brings back the z it was saved with.
 
     DistributedDataParallel wants a gradient for every layer. One that nothing but the chaotic loss
     reads has none below the cutoff, so leave that 0; and `find_unused_parameters=True` takes such a
@@ -165,9 +165,9 @@ class ChaoticLoss:
         Args:
             model: a network, also one that is wrapped for data parallelism or compiled.
             layers: a name as in `model.named_modules()`, a glob, a module or a type; or a list of
-                them. In a glob `*` and `?` stay within one part of a dotted name ("conv*",
-                "blocks.*.fc"); `**` for a part spans any number ("**.conv*"). Names of wrappers
-                inside the model ("_orig_mod") may be left out.
+                them. In a glob `*` and `?` stay within one part of a dotted name (``"conv*"``,
+                ``"blocks.*.fc"``); `**` for a part spans any number (``"**.conv*"``). Names of
+                wrappers inside the model (``"_orig_mod"``) may be left out.
             read: what h is. "output" of the layer; "input" to it, the first of several; "membrane";
                 or a function (module, inputs, output) -> h. The membrane is, of LIF and
                 SpikingJelly, `v_seq` where it is stored (every step), else `v` (after the last step
@@ -175,7 +175,7 @@ class ChaoticLoss:
                 returns. Notebook 06 shows them. Of a tuple the first is h, of a list, as of one
                 tensor per time step, all are.
             z: these layers' strength at the start, >= 0; None for the common one.
-            exclude: what to leave out of `layers`, given in the same ways: "**.out_proj" of a
+            exclude: what to leave out of `layers`, given in the same ways: ``"**.out_proj"`` of a
                 transformer, whose attention uses that layer's weight and never runs it.
 
         Returns self, which takes its hooks out of the model at the end of a `with`.
@@ -342,16 +342,16 @@ class ChaoticLoss:
           `never_fires` and `always_fires`: where a layer of neurons is attached, and not compiled.
         * `zero_surrogate`: the share of (neuron, sample, time step) whose surrogate gradient is
           zero, which learns nothing; of `LIF` with `store_v_seq`.
-        * `warning`: one line if z is too large: `gradient_share` is above 0.1 in the first call or
-          above 0.5 in a later one, or the layer has arrived at I0, or period-doubles; or if every
-          neuron fires always. What to do then, and why: notebooks 7 and 8.
+        * `warning`: one line if z is too large: `gradient_share` is above 0.1 where it is known for
+          the first time or above 0.5 later, or the layer has arrived at I0, or period-doubles; or
+          if every neuron fires always. What to do then, and why: notebooks 7 and 8.
         """
         return {
             layer.key: report_on(layer.numbers, layer.critical_z, self.I0) for layer in self.layers
         }
 
     def scalars(self) -> dict[str, float]:
-        """The numbers of `report` that are known, {"fc1/mean_s": 0.5, ...}, for loggers.
+        """The numbers of `report` that are known, ``{"fc1/mean_s": 0.5, ...}``, for loggers.
 
         Example:
             >>> model = nn.Linear(3, 2)
@@ -509,7 +509,8 @@ class ChaoticLoss:
     def _measured(self, layer: LayerHook, records: list[Record], z: float) -> list[Tensor]:
         """Measure a layer, and return the h that its loss is taken of."""
         filled = [record for record in records if record.h.numel() > 0]
-        measurement = Measurement(filled, self._steps, z, is_first=self._calls == 0)
+        is_first = layer.numbers is None or layer.numbers.gradient_share is None
+        measurement = Measurement(filled, self._steps, z, is_first)
         layer.measurement = measurement
         return [measurement.watch(record, self._scale, self._clamp) for record in filled]
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MEASURE_EVERY = 20  # calls on a training run; the first is measured, too
 
 # A strength is called too large if the chaotic loss has more than this share of the gradient at h
-# in the first update: twice the share to start from. Of the trainings of notebook 7 that began
+# at first: twice the share to start from. Of the trainings of notebook 7 that began
 # above it most ended worse than without the loss, some without coming to the next limit.
 FIRST_SHARE_LIMIT = 0.1
 # Later it is called so above this share: more than all other losses together,
@@ -46,7 +46,7 @@ class Numbers(NamedTuple):
     gradient_share: float | None
     note: str | None  # why the share is not known
     activity: Activity
-    is_first: bool = False  # in the first call of a training; an older version did not save it
+    is_first: bool = False  # no share was known before; an older version did not save it
 
 
 class SavedNumbers(TypedDict):
@@ -89,7 +89,7 @@ class Measurement:
     Attributes:
         step: steps of annealing until then.
         z: the layer's strength then.
-        is_first: whether it is the first call of the training.
+        is_first: whether no share of the layer was known before.
         numels: elements of h, one number per record.
         inputs: what a linear layer was given, one tensor per record, spikes as booleans; empty for
             other layers.
@@ -276,7 +276,7 @@ def _signs_of_too_large_z(report: LayerReport, is_first: bool) -> list[str]:
     signs = []
     share_limit = FIRST_SHARE_LIMIT if is_first else SHARE_LIMIT
     if share is not None and share > share_limit:
-        when = " in the first update" if is_first else ""
+        when = " at first" if is_first else ""
         signs.append(f"the chaotic loss is {100 * share:.0f} % of this layer's gradient{when}")
     if mean_s is not None and abs(mean_s - I0) < ARRIVED * abs(I0 - 0.5):
         signs.append(f"mean s has arrived at I0 = {I0:g}")

@@ -82,18 +82,49 @@ def paragraphs(trainings: Trainings, layers: Layers) -> list[str]:
 
 def claim(trainings: Trainings) -> str:
     """The question and its answer, as a title."""
-    of_bp = _of_arm(trainings, "bp")
-    if not of_bp:
-        return f"{QUESTION} {UNFINISHED}"
-    held, flipping = (
-        sum(kinds(along, distance).lasting for along in of_bp) for distance in (HELD, FLIPPING)
+    return f"{QUESTION} {in_short(trainings)}"
+
+
+def in_short(trainings: Trainings) -> str:
+    """In how many trainings nearly equal networks part to the end; no full stop."""
+    of_bp = _lasting(trainings, "bp")
+    if not of_bp.trainings:
+        return UNFINISHED
+    so_far = "" if len(_of_arm(trainings, "bp")) == len(TASKS) else " so far"
+    said = (
+        f"Under BP, nearly equal networks keep parting to the end in {of_bp.held} of "
+        f"{of_bp.trainings} trainings{so_far} while their spikes are the same, in "
+        f"{of_bp.flipping} once spikes differ"
     )
-    number = sum(sum(kinds(along, HELD)) for along in of_bp)
-    so_far = "" if len(of_bp) == len(TASKS) else " so far"
-    return (
-        f"{QUESTION} Under BP, nearly equal networks keep parting to the end in {held} of "
-        f"{number} trainings{so_far} while their spikes are the same, in {flipping} once spikes "
-        "differ"
+    of_csbp = _lasting(trainings, "csbp")
+    if of_csbp.trainings:
+        said += f"; CSBP, tuned: {of_csbp.held} and {of_csbp.flipping}"
+        if of_csbp.trainings != of_bp.trainings:
+            said += f" of {of_csbp.trainings}"
+    return said
+
+
+class Lasting(NamedTuple):
+    """In how many of an arm's trainings growth lasts, with spikes held and with spikes that flip.
+
+    Attributes:
+        held: with spikes held.
+        flipping: with spikes that flip.
+        trainings: all of them.
+    """
+
+    held: int
+    flipping: int
+    trainings: int
+
+
+def _lasting(trainings: Trainings, arm: str) -> Lasting:
+    """The counts of an arm over the tasks that are there."""
+    of_arm = _of_arm(trainings, arm)
+    return Lasting(
+        held=sum(kinds(along, HELD).lasting for along in of_arm),
+        flipping=sum(kinds(along, FLIPPING).lasting for along in of_arm),
+        trainings=sum(sum(kinds(along, HELD)) for along in of_arm),
     )
 
 

@@ -21,10 +21,11 @@ from ..training.arms import BASELINE, LOWEST_RATE
 from .all_contrasts import Findings
 from .cells import substeps_path
 from .measured import DECISIVE
-from .numbers import numbers, points
+from .numbers import decimals, numbers, points
 from .plain_words import chaos_in_plain_words, csbp_in_plain_words, from_torchs_weights
 from .rows import BEST_BP, Label, Row, label_at, label_on_images
-from .strength import both_sides, is_it_strength
+from .secondary import HALVED, OVERSHOOT
+from .strength import both_sides, is_it_strength, outside_of_the_momentum
 from .verdicts import CANNOT_BE_INTEGRATED, EQUIVALENT, HELPS, HURTS, UNFINISHED
 from .words import (
     AS_NOW,
@@ -56,8 +57,17 @@ from .words import (
     where_overshoot_helps,
 )
 
+# In per cent: one of ten classes, one of five; and a guess never solves all of xor.
+BY_GUESSING = {"digits_1": 10.0, "randman_1": 20.0, "xor": 0.0}
+
 REST_IN_WORDS = {"inside": "h* = 1", "published": "the published h*"}  # of experiment 1
 
+
+STARTS_UNDER_NOISE = {
+    "from data-driven weights": FROM_DATA,
+    "from torch's weights": AS_NOW,
+    "by the authors' recipe": label_on_images("csbp", BASELINE).condition,
+}
 
 BATCH_NORMS_START = [0.0, 1.0]  # mean and standard deviation of a channel's current
 
@@ -207,10 +217,11 @@ def _free_to_be_weak(found: Findings) -> list[str]:
     """The strengths that tuning chose where the primary contrast is; none if it is not done."""
     paths = [f"tuning/{task}/data_constant/csbp" for task in TASKS]
     chosen = [found.choices[path]["z"] for path in paths if path in found.choices]
-    if not chosen:
+    if not chosen or EQUIVALENT not in verdicts_of(found, "2").values():
         return []
+    ends = dict.fromkeys(f"{end:g}" for end in (min(chosen), max(chosen)))  # once if they agree
     return [
-        f"Tuning was free to choose a weak loss (z {min(chosen):g} to {max(chosen):g} from "
+        f"Tuning was free to choose a weak loss (z {' to '.join(ends)} from "
         f"data-driven weights): *equivalent* says that it is not needed there, not what a "
         f"stronger one would do."
     ]
@@ -230,6 +241,7 @@ def by_what(found: Findings) -> Answer:
         woken_for_nothing(rows),
         regulariser_in_words(rows),
         strengths_in_words(found),
+        starts_in_words(found),
     ]
     so_far = so_far_as_now(rows)
     said = ", ".join(f"{row.label.task} {numbers(row)}" for row in gains)
@@ -249,7 +261,7 @@ def by_what(found: Findings) -> Answer:
         "By what, then?",
         short,
         because,
-        _what_weights_give(rows, gains),
+        _what_weights_give(rows),
         " ".join(sentence for sentence in beside if sentence),
     )
 
@@ -268,6 +280,8 @@ def _source(found: Findings, gains: Sequence[Row]) -> str:
     is_given = all(row is not None and row.found.low > 0 for row in given)
     if is_given and set(verdicts) <= {EQUIVALENT, HURTS}:
         remains = _what_remains(found, gains)
+        if not _is_most(gains, given):
+            return f"In part by what data-driven weights give BP, too{_after_semicolon(remains)}"
         if remains:
             return f"Mostly by what data-driven weights give BP, too; {remains}"
         return "By what data-driven weights give BP, too"
@@ -276,23 +290,48 @@ def _source(found: Findings, gains: Sequence[Row]) -> str:
     return NOT_SHOWN
 
 
+def _is_most(gains: Sequence[Row], given: Sequence[Row | None]) -> bool:
+    """Whether in every task at least half of a gain is given to BP, too."""
+    return all(
+        row is not None and 2 * row.found.estimate >= gain.found.estimate
+        for gain, row in zip(gains, given, strict=True)
+    )
+
+
+def _after_semicolon(words: str) -> str:
+    """Words that follow others in a sentence; empty if there are none."""
+    return f"; {words}" if words else ""
+
+
 def _what_remains(found: Findings, gains: Sequence[Row]) -> str:
     """Of these gains what is there from data-driven weights, too, and not zero; may be empty."""
     tasks = [row.label.task for row in gains]
     parts = [
-        f"{row.label.task} {points(row)}"
+        f"{row.found.estimate:.{decimals(row)}f} points in {row.label.task}"
         for row in not_zero(found, "2")
         if row.label.task in tasks and row.found.estimate > 0
     ]
-    return f"in {enumerated(parts)} points are left" if parts else ""
+    return f"added to those weights CSBP still gains {enumerated(parts)}" if parts else ""
 
 
-def _what_weights_give(rows: Mapping[Label, Row], gains: Sequence[Row]) -> str:
-    """What data-driven weights give the best BP in those tasks, in points; may be empty."""
-    given = [rows.get(given_to_bp(row.label.task)) for row in gains]
-    said = [f"{row.label.task} {numbers(row)}" for row in given if row is not None]
+def _what_weights_give(rows: Mapping[Label, Row]) -> str:
+    """What data-driven weights give the best BP, and its dead neurons without; may be empty.
+
+    Of the tasks that have both, that with the most dead neurons first.
+    """
+    dead_and_said = []
+    for task in TASKS:
+        given = rows.get(given_to_bp(task))
+        dead = rows.get(over_bp(task, AS_NOW, measure="dead"))
+        if given is not None and dead is not None:
+            share = dead.means[1]
+            dead_and_said.append((share, f"{task} {numbers(given)} ({share:.0f} %)"))
+    if not dead_and_said:
+        return ""
+    said = [words for _, words in sorted(dead_and_said, reverse=True)]
     return (
-        f"data-driven weights give the best BP there, in points: {', '.join(said)}" if said else ""
+        "data-driven weights give the best BP, in points, and in brackets the neurons that are "
+        f"dead without them: {', '.join(said)}"
     )
 
 
@@ -366,6 +405,23 @@ def strengths_in_words(found: Findings) -> str:
     return f"At the z that tuning chose, z / z_c is at most {largest:.2g} ({tasks}); {meaning}."
 
 
+def starts_in_words(found: Findings) -> str:
+    """The data-driven start that tuning chose in every task."""
+    tasks_of: dict[str, list[str]] = {}
+    for task in TASKS:
+        choice = found.choices.get(f"tuning/{task}/data_constant/{BASELINE}")
+        if choice is not None:
+            mean, spread = choice["start_from_data"]
+            tasks_of.setdefault(f"{mean:g} and {spread:g}", []).append(task)
+    if not tasks_of:
+        return ""
+    said = [f"{start} ({listed(tasks)})" for start, tasks in tasks_of.items()]
+    return (
+        "Mean and standard deviation of every current at the data-driven start, chosen by "
+        f"validation: {', '.join(said)}."
+    )
+
+
 def does_chaos_help(found: Findings) -> Answer:
     """Experiment 1: the primary contrast, and whether csbp is above BP where it helps."""
     verdict_of = verdicts_of(found, "1")
@@ -388,7 +444,9 @@ def does_chaos_help(found: Findings) -> Answer:
             f"In {listed(overshoot.not_compared)} overshoot helps, and CSBP is not yet compared "
             "with BP."
         )
+    beside += outside_of_the_momentum(rows_by_label(found))
     beside += is_it_strength(found)
+    beside += _by_halved_steps(rows_by_label(found))
     beside += _beside_overshoot(rows_by_label(found))
     beside += _time_above_critical(found)
     contrast = f"{OVER_FLOW} ({WITHOUT_OVERSHOOT}), h* = 1, z starting at twice z_c"
@@ -398,6 +456,21 @@ def does_chaos_help(found: Findings) -> Answer:
     though = "; ".join(part for part in parts if part)
     plain = chaos_in_plain_words(found, overshoot)
     return Answer("chaos", "Does chaos help?", short, because, though, " ".join(beside), plain)
+
+
+def _by_halved_steps(rows: Mapping[Label, Row]) -> list[str]:
+    """In which tasks the contrast is on another side of zero with the flow's steps halved."""
+    first, second = OVERSHOOT
+    parts = []
+    for task in ONE_LAYER_TASKS:
+        whole = rows.get(at_twice(task, first, second))
+        halved = rows.get(at_twice(task, f"{first}{HALVED}", f"{second}{HALVED}"))
+        if whole is None or halved is None or side_of_zero(whole) == side_of_zero(halved):
+            continue
+        parts.append(f"{task} {numbers(halved)}, with {numbers(whole)} by the study's own")
+    if not parts:
+        return []
+    return [f"With the steps of the flow halved, {OVER_FLOW} is, in points, {'; '.join(parts)}."]
 
 
 def _outside_of_momentum(rows: Mapping[Label, Row]) -> str:
@@ -432,9 +505,10 @@ def _beside_overshoot(rows: Mapping[Label, Row]) -> list[str]:
     if elsewhere:
         sides = [side_of_zero(row) for row in elsewhere]
         sentences.append(
-            f"Elsewhere with z starting at z_c or above, the uncorrected interval of {OVER_FLOW} "
-            f"lies below zero in {sides.count('below zero')} of {len(sides)} conditions, around it "
-            f"in {sides.count('around zero')} and above it in {sides.count('above zero')}."
+            f"Elsewhere with z starting at z_c or above ({_which_conditions(elsewhere)}), the "
+            f"uncorrected interval of {OVER_FLOW} lies below zero in {sides.count('below zero')} "
+            f"of {len(sides)} conditions, around it in {sides.count('around zero')} and above it "
+            f"in {sides.count('above zero')}{_all_at_one_rest(elsewhere)}."
         )
         largest = max(elsewhere, key=lambda row: row.found.estimate)
         if largest.found.low > 0:
@@ -452,14 +526,38 @@ def _is_overshoot_elsewhere(label: Label) -> bool:
     )
 
 
+def _which_conditions(elsewhere: Sequence[Row]) -> str:
+    """The rest points among some conditions, and how many there are in every task."""
+    rests = [
+        words
+        for rest, words in REST_IN_WORDS.items()
+        if any(row.label.condition.startswith(f"{rest}, ") for row in elsewhere)
+    ]
+    tasks = [row.label.task for row in elsewhere]
+    counts = [f"{tasks.count(task)} in {task}" for task in ONE_LAYER_TASKS if task in tasks]
+    return f"{enumerated(rests)}, every annealing that is there: {enumerated(counts)}"
+
+
+def _all_at_one_rest(elsewhere: Sequence[Row]) -> str:
+    """The rest point of all conditions above zero, where they are several and share it."""
+    above = [row for row in elsewhere if side_of_zero(row) == "above zero"]
+    rests = {row.label.condition.split(", ")[0] for row in above}
+    if len(above) < 2 or len(rests) > 1:
+        return ""
+    return f", always with {REST_IN_WORDS[rests.pop()]}"
+
+
 def _where_it_is_above(rows: Mapping[Label, Row], largest: Row) -> str:
     """The largest of these contrasts above zero, and what all sides of it come to."""
     rest, annealing = largest.label.condition.split(", ")
     where = f"{largest.label.task}, {REST_IN_WORDS[rest]}, z0 = {largest.label.point} z_c"
     csbp, flow = largest.means
+    ends = f"inner flow ends at {flow:.1f} %, CSBP at {csbp:.1f} %"
+    if flow < BY_GUESSING[largest.label.task] + 1:
+        ends = f"inner flow learns nothing ({flow:.1f} %), CSBP ends at {csbp:.1f} %"
     sentence = (
         f"The largest above it is {numbers(largest)} points ({where}, annealing {annealing}): "
-        f"inner flow ends at {flow:.1f} %, CSBP at {csbp:.1f} %"
+        f"{ends}"
     )
     noise = rows.get(largest.label._replace(first="noise"))
     if noise is not None:
@@ -505,7 +603,7 @@ def does_the_form_matter(found: Findings) -> Answer:
 
 
 def _not_settled(found: Findings, verdict_of: Mapping[str, str]) -> list[str]:
-    """The tasks in which both are not equivalent and were tuned to other settings."""
+    """The tasks in which both are not equivalent, and whose tuned settings are known."""
     return [
         task
         for task, verdict in verdict_of.items()
@@ -514,7 +612,7 @@ def _not_settled(found: Findings, verdict_of: Mapping[str, str]) -> list[str]:
 
 
 def _other_settings(found: Findings, task: str) -> str:
-    """The tuned settings of the membrane form and of the quadratic pull, where they differ."""
+    """The tuned settings of the membrane form and of the quadratic pull; may be empty."""
     paths = [f"tuning/{task}/now_constant/{arm}" for arm in ("membrane", "quadratic_membrane")]
     if any(path not in found.choices for path in paths):
         return ""
@@ -604,25 +702,56 @@ def is_it_robust(found: Findings) -> Answer:
     question = "Does it make networks robust?"
     if not rows:
         return Answer("robust", question, NOT_KNOWN, f"{OVER_BP} under noise: {UNFINISHED}")
-    starts = {
-        "from data-driven weights": FROM_DATA,
-        "from torch's weights": AS_NOW,
-        "by the authors' recipe": label_on_images("csbp", BASELINE).condition,
-    }
     said = []
-    for start, condition in starts.items():
+    for start, condition in STARTS_UNDER_NOISE.items():
         sides = [side_of_zero(row) for row in rows if row.label.condition == condition]
         if sides:
             above, below = sides.count("above zero"), sides.count("below zero")
-            said.append(f"{start} it grows in {above} and shrinks in {below} of {len(sides)}")
+            counts = f"{start} it grows in {above} and shrinks in {below} of {len(sides)}"
+            said.append(f"{counts}{_if_anything(above, below)}")
     return Answer(
         "robust",
         question,
         "No verdict",
-        f"How the difference of CSBP to the best BP (by the recipe: to BP) changes under noise, by "
-        f"uncorrected intervals: {'; '.join(said)}",
-        beside=_pull_under_noise(found, rows),
+        f"How {OVER_BEST_BP} (by the recipe: {OVER_BP}) changes under noise, by uncorrected "
+        f"intervals: {'; '.join(said)}",
+        beside=" ".join(
+            sentence
+            for sentence in (_largest_shrink(found, rows), _pull_under_noise(found, rows))
+            if sentence
+        ),
     )
+
+
+def _if_anything(grows: int, shrinks: int) -> str:
+    """What counts come to where all that differ from zero are on one side; else empty.
+
+    Example:
+        >>> _if_anything(0, 21), _if_anything(2, 0), _if_anything(19, 12), _if_anything(0, 0)
+        (' (if anything less robust)', ' (if anything more robust)', '', '')
+    """
+    if shrinks and not grows:
+        return " (if anything less robust)"
+    return " (if anything more robust)" if grows and not shrinks else ""
+
+
+def _largest_shrink(found: Findings, rows: Sequence[Row]) -> str:
+    """Where csbp's lead shrinks most under noise, of what lead; empty if it shrinks nowhere."""
+    largest = min(rows, key=lambda row: row.found.estimate)
+    if side_of_zero(largest) != "below zero":
+        return ""
+    label = largest.label
+    (start,) = [
+        start for start, condition in STARTS_UNDER_NOISE.items() if condition == label.condition
+    ]
+    noise = label.measure.removesuffix(" - none")
+    sentence = (
+        f"The difference shrinks most in {label.task} {start}, {noise}: {numbers(largest)} points"
+    )
+    lead_without = rows_by_label(found).get(label._replace(measure="accuracy"))
+    if lead_without is not None:
+        sentence += f", where it is {points(lead_without)} without noise"
+    return f"{sentence}."
 
 
 def _pull_under_noise(found: Findings, rows: Sequence[Row]) -> str:
@@ -642,12 +771,11 @@ def _pull_under_noise(found: Findings, rows: Sequence[Row]) -> str:
 
 def changes_under_noise(found: Findings) -> list[Row]:
     """How csbp less BP changes under noise, for both starts at a constant rate, and on images."""
-    conditions = (FROM_DATA, AS_NOW, label_on_images("csbp", BASELINE).condition)
     return [
         row
         for row in found.secondary
         if row.label.experiment in ("2", "4")
         and (row.label.first, row.label.second) == ("csbp", BASELINE)
-        and row.label.condition in conditions
+        and row.label.condition in STARTS_UNDER_NOISE.values()
         and row.label.measure.endswith("- none")
     ]

@@ -202,7 +202,9 @@ def answers_figure(found: Findings, weights: Mapping[str, np.ndarray]) -> Figure
     over_best[IMAGES] = rows.get(label_on_images("csbp", BASELINE))
     _draw_in_margins(gain, over_best)
     gain.set_title(
-        f"Does it help? CSBP at its\ntuned z, less best BP\n({IMAGES}: less BP)", fontsize=SMALL
+        f"Does it help? CSBP, tuned,\nfrom data-driven weights,\nless best BP ({IMAGES}:\n"
+        "the authors' recipe, less BP)",
+        fontsize=SMALL,
     )
     over_flow = {
         task: rows.get(label_at(task, DECISIVE, "csbp", "inner flow")) for task in ONE_LAYER_TASKS

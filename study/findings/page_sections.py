@@ -11,7 +11,7 @@ from ..experiments.experiment_3 import TIMES
 from ..protocol import IMAGES
 from ..tasks.tasks import TASKS
 from ..training.arms import BASELINE
-from ..training.train import MOMENTUM, SCHEDULES
+from ..training.train import SCHEDULES
 from .all_contrasts import Findings
 from .cells import STARTS, substeps_path
 from .measured import AboveCritical, OfRule
@@ -19,13 +19,12 @@ from .numbers import decimals, mean, task_decimals, with_interval
 from .page_tables import between, less_bp, measure_of, pivot, table, task_of, titled
 from .rows import Row, is_of_accuracy
 from .secondary import HALVED
+from .strength import KICK_UNSTABLE_FROM
 from .verdicts import CANNOT_BE_INTEGRATED
 
 RATIOS_ABOVE = tuple(ratio for ratio in RATIOS if ratio >= 1)
 
 CURVE_AT = (1, 5, 10, 20)  # twentieths of the epochs, in which validation accuracy is shown
-
-KICK_UNSTABLE_FROM = (1 - MOMENTUM) / (1 + MOMENTUM)  # z0 / z_c
 
 GRID = f"""\
 A table per task, rest point (inside the surrogate's support, or as published) and annealing (in
@@ -50,9 +49,10 @@ MEASURES_ON_IMAGES = {
 }
 
 IMAGES_AND_RECIPE = """\
-Fashion-MNIST by the authors' recipe, nothing tuned; one network per split for the arms on fc1
-alone, three for the others. Dead neurons and spikes (per neuron and hundred time steps) are of the
-first and the second layer of neurons. There is no noise floor.
+Fashion-MNIST by the authors' recipe, nothing tuned but the start of BP from data-driven weights;
+one network per split for the arms on fc1 alone, three for the others. Dead neurons and spikes (per
+neuron and hundred time steps) are of the first and the second layer of neurons. There is no noise
+floor.
 """
 
 FC1 = """\

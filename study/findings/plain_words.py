@@ -128,10 +128,12 @@ def _on_images(found: Findings) -> str:
 
 def _gains_in_short(rows: Mapping[Label, Row]) -> str:
     """In how many tasks it gains from torch's weights, and the largest gain; may be empty."""
-    if not _from_torchs(rows):
+    present = _from_torchs(rows)
+    if not present:
         return ""
     gains = gains_as_now(rows)
     said = f"From torch's weights it gains in {len(gains)} of {len(TASKS)}{so_far_as_now(rows)}"
+    said += _and_losses(present)
     if gains:
         largest = gains[0]
         said += f" (largest: {largest.label.task} {points(largest)}"
@@ -149,10 +151,7 @@ def from_torchs_weights(rows: Mapping[Label, Row]) -> str:
         return ""
     gains = gains_as_now(rows)
     said = f"from torch's weights it gains in {len(gains)} of {len(TASKS)}{so_far_as_now(rows)}"
-    losses = sum(side_of_zero(row) == "below zero" for row in present)
-    if losses:
-        said += f" and loses in {losses}"
-    said += " at a constant rate"
+    said += f"{_and_losses(present)} at a constant rate"
     if gains:
         named = ", ".join(f"{row.label.task} {points(row)}" for row in gains)
         said += f" ({named}{_better_weights_instead(rows, gains)})"
@@ -163,6 +162,12 @@ def _from_torchs(rows: Mapping[Label, Row]) -> list[Row]:
     """CSBP less the best BP from torch's weights at a constant rate, of the tasks that have it."""
     all_rows = [rows.get(over_bp(task, AS_NOW)) for task in TASKS]
     return [row for row in all_rows if row is not None]
+
+
+def _and_losses(rows: Sequence[Row]) -> str:
+    """In how many of these tasks it loses; empty for none."""
+    losses = sum(side_of_zero(row) == "below zero" for row in rows)
+    return f" and loses in {losses}" if losses else ""
 
 
 def _by_cosine(rows: Mapping[Label, Row]) -> str:
@@ -197,18 +202,18 @@ def chaos_in_plain_words(found: Findings, overshoot: WhereOvershootHelps) -> str
     sentences = [
         f"With h* at 1 and z falling from 2 z_c, CSBP is {over_flow}{_where_both_are_ruined(rows)}."
     ]
-    against_bp = _against_best_bp(over_best_bp_at_twice(rows))
-    if against_bp:
-        sentences.append(f"It ends {against_bp}.")
-    at_the_published_rest = _at_the_published_rest(rows)
-    if at_the_published_rest:
-        sentences.append(f"With the published h* it ends{at_the_published_rest}.")
     if overshoot.not_shown:
         names = listed(overshoot.not_shown)
         sentences.append(f"In {names} that is not shown to be a gain over BP.")
     if overshoot.not_compared:
         names = listed(overshoot.not_compared)
         sentences.append(f"In {names} it is not yet compared with BP.")
+    against_bp = _against_best_bp(over_best_bp_at_twice(rows))
+    if against_bp:
+        sentences.append(f"It ends {against_bp}.")
+    at_the_published_rest = _at_the_published_rest(rows)
+    if at_the_published_rest:
+        sentences.append(f"With the published h* it ends{at_the_published_rest}.")
     return " ".join(sentences)
 
 

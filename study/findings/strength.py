@@ -7,8 +7,10 @@ flow comes to rest within an update, and csbp goes on by as much as the gradient
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
+
+from csbp_notebooks.signs import MINUS
 
 from ..experiments.experiment_1 import RATIOS, TASK_NAMES as ONE_LAYER_TASKS
 from ..training.arms import BASELINE
@@ -16,10 +18,13 @@ from ..training.train import MOMENTUM
 from .all_contrasts import Findings
 from .measured import DECISIVE
 from .rows import Label, Row, label_at
-from .verdicts import HELPS, HURTS
+from .verdicts import HURTS
 from .words import at_twice, enumerated, rows_by_label, verdicts_of
 
 SHOWN_AT = (2.0, 1.0, 0.3)  # z / z_c
+
+# The z / z_c from which gradient descent on the chaotic loss overshoots outside of the momentum.
+KICK_UNSTABLE_FROM = (1 - MOMENTUM) / (1 + MOMENTUM)
 
 
 class BothSides(NamedTuple):
@@ -74,38 +79,70 @@ def times_as_long(ratio: float) -> float:
 
 def is_it_strength(found: Findings) -> list[str]:
     """Sentences on how much longer csbp's steps are, and in which tasks that is not the cause."""
-    most_lost = most_lost_by_flow(rows_by_label(found))
-    if not most_lost:
+    rows = rows_by_label(found)
+    flows = flow_over_bp(rows)
+    if not flows:
         return []
-    lengths = ", ".join(f"{times_as_long(ratio):.1f} ({ratio:g})" for ratio in SHOWN_AT)
+    ratios = enumerated([f"{ratio:g}" for ratio in SHOWN_AT])
+    lengths = enumerated([f"{times_as_long(ratio):.1f}" for ratio in SHOWN_AT])
     sentences = [
-        "In the stiffest direction at the rest point a csbp step is so many times as long as inner "
-        f"flow's, by z / z_c: {lengths}. The contrast is overshoot and that together."
+        f"At {ratios} z_c a csbp step is {lengths} times as long as inner flow's, in the stiffest "
+        "direction at the rest point. The contrast is overshoot and that together."
     ]
     verdict_of = verdicts_of(found, "1")
-    lost = {sides.task: sides.bp - sides.csbp for sides in both_sides(rows_by_label(found))}
     together = []
-    for task, by_flow in most_lost.items():
-        is_apart = verdict_of[task] in (HELPS, HURTS) and lost.get(task, 0.0) > max(0.0, by_flow)
-        if not is_apart:
+    for task, of_flow in flows.items():
+        csbp = rows.get(at_twice(task, "csbp", BASELINE))
+        if csbp is None or verdict_of[task] != HURTS or not loses_more(csbp, of_flow):
             together.append(task)
             continue
+        most = max(0.0, *(-row.found.estimate for row in of_flow))
         sentences.append(
-            f"In {task} inner flow loses at most {max(0.0, by_flow):.2f} points against BP of that "
-            f"rate, at every strength from {RATIOS[0]:g} to {RATIOS[-1]:g} z_c, and csbp "
-            f"{lost[task]:.2f} at {DECISIVE.ratio:g} z_c: strength is not the cause there."
+            f"In {task} inner flow loses at most {most:.2f} points against BP of that rate, at all "
+            f"{len(of_flow)} strengths from {RATIOS[0]:g} to {RATIOS[-1]:g} z_c, and csbp "
+            f"{-csbp.found.estimate:.2f} at {DECISIVE.ratio:g} z_c: strength is not the cause "
+            "there."
         )
     if together:
         sentences.append(f"In {enumerated(together)} the two cannot be told apart.")
     return sentences
 
 
-def most_lost_by_flow(rows: Mapping[Label, Row]) -> dict[str, float]:
-    """The most that inner flow is below BP of that rate, in points, of tasks with every ratio."""
-    lost = {}
+def loses_more(row: Row, others: Sequence[Row]) -> bool:
+    """Whether a loss against BP is beyond all others, and beyond zero, by their intervals."""
+    least = -row.found.high
+    most = max(-other.found.low for other in others)
+    return least > max(0.0, most)
+
+
+def outside_of_the_momentum(rows: Mapping[Label, Row]) -> list[str]:
+    """Where kick ends above csbp, and from where it is unstable; empty without kick.
+
+    Of means over networks, where the primary contrast is.
+    """
+    tasks_of: dict[str, list[str]] = {"above CSBP": [], "not above CSBP": []}
+    for sides in both_sides(rows):
+        row = rows.get(at_twice(sides.task, "kick", "outer flow"))
+        if row is not None:
+            kick = row.means[0]
+            place = "above CSBP" if kick > sides.csbp else "not above CSBP"
+            tasks_of[place].append(f"{sides.task} ({kick:.1f} for {sides.csbp:.1f} %)")
+    parts = [f"{place} in {enumerated(tasks)}" for place, tasks in tasks_of.items() if tasks]
+    if not parts:
+        return []
+    return [
+        f"Outside of the momentum, kick ends {', '.join(parts)}; by itself it is unstable from "
+        f"z_c (1 {MINUS} m) / (1 + m) on, that is {KICK_UNSTABLE_FROM:.3f} z_c."
+    ]
+
+
+def flow_over_bp(rows: Mapping[Label, Row]) -> dict[str, list[Row]]:
+    """Inner flow less BP of that rate, by the ratios, of tasks that have it at every one."""
+    found = {}
     for task in ONE_LAYER_TASKS:
         places = [DECISIVE._replace(ratio=ratio) for ratio in RATIOS]
         over_bp = [rows.get(label_at(task, place, "inner flow", BASELINE)) for place in places]
-        if None not in over_bp:
-            lost[task] = max(-row.found.estimate for row in over_bp if row is not None)
-    return lost
+        present = [row for row in over_bp if row is not None]
+        if len(present) == len(RATIOS):
+            found[task] = present
+    return found

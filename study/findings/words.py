@@ -155,11 +155,13 @@ def missing_in_words(found: Findings) -> str:
     cells = f"{found.asked_for} cells ({WHAT_A_CELL_IS})"
     if not found.missing:
         return f"All {cells} are there."
+    there = f"Of {cells} the study has {found.asked_for - len(found.missing)} so far"
     verdicts = [verdict for number in "1234" for verdict in verdicts_of(found, number).values()]
-    waiting = verdicts.count(UNFINISHED) or "none"
+    waiting = verdicts.count(UNFINISHED)
+    if not waiting:
+        return f"{there}; all {len(verdicts)} primary contrasts are complete."
     return (
-        f"Of {cells} the study has {found.asked_for - len(found.missing)} so far, with {waiting} "
-        f"of the {len(verdicts)} primary contrasts waiting for the others."
+        f"{there}, with {waiting} of the {len(verdicts)} primary contrasts waiting for the others."
     )
 
 

@@ -21,6 +21,7 @@ from .comparison import SHARE_OF_README
 from .measured import (
     ALL_TASKS,
     AUTHORS_RULE,
+    BP_RULE,
     FIXED_RULE,
     README_RULE,
     SHARE_RULE,
@@ -64,11 +65,13 @@ class Ends(NamedTuple):
         lost: cases that ended more than `LOST` margins below BP.
         cases: of a task and a first share, in which some network was warned.
         median: of the points over BP, over the cases.
+        again: the first shares at which networks were begun again, those of all cases.
     """
 
     lost: int
     cases: int
     median: float
+    again: list[float]
 
 
 # All of it
@@ -120,10 +123,11 @@ def in_short(measured: Measured) -> str:
     worst = _worst(rule)
     shares = [on_task.authors.share for on_task in measured.tasks]
     return (
-        f"In {len(measured.tasks)} tasks of the study, at BP's learning rate, that z loses "
-        f"{_margins(rule.mean)} margins to the tuned one on average, at most "
+        f"In {len(measured.tasks)} tasks of the study, from torch's weights and at BP's learning "
+        f"rate, that z loses {_margins(rule.mean)} margins to the tuned one on average, at most "
         f"{_margins(rule.lost[worst])} ({worst}); a margin is a difference that the protocol "
-        "counts as none. The share was chosen on these tasks; chosen for each on the others, it "
+        f"counts as none. BP alone loses {_margins(rules[BP_RULE].mean)}. The share was chosen on "
+        "these tasks; chosen for each on the others, it "
         f"loses {_margins(rules[SHARE_RULE].mean)}. The authors' z of {AUTHORS_Z:g} begins at "
         f"shares of {_shares_in_words(shares)} there and loses "
         f"{_margins(rules[AUTHORS_RULE].mean)}."
@@ -131,13 +135,16 @@ def in_short(measured: Measured) -> str:
 
 
 def too_late(measured: Measured) -> str:
-    """In how many cases it was too late to go on after a warning, for README; a sentence."""
-    go_on, divide = (ends_after(measured, way) for way in (GO_ON, DIVIDE))
+    """What became of networks after a late warning, for README; a sentence."""
+    if not any(on_task.warned for on_task in measured.tasks):
+        return f"What to do after a warning is {UNFINISHED}."
+    go_on, divide, restart = (ends_after(measured, way) for way in (GO_ON, DIVIDE, RESTART))
     lost = dict.fromkeys([go_on.lost, divide.lost])  # once where both are the same
     return (
         f"Where a share had passed {_per_cent(WARNED_ABOVE)}, or mean s had arrived, it was too "
         f"late to go on, at the same z or a smaller one, in {' and '.join(map(str, lost))} of "
-        f"{go_on.cases} cases."
+        f"{go_on.cases} cases; begun again with a third of z, and so on until there was no such "
+        f"warning, {restart.lost} still ended more than a margin below BP."
     )
 
 
@@ -154,32 +161,63 @@ def how_good(measured: Measured) -> str:
     return (
         f"In {len(measured.tasks)} tasks the $z$ that begins at a share of "
         f"{_per_cent(SHARE_OF_README)} loses to the tuned $z$, in margins of the protocol "
-        f"({min(margins):g} to {max(margins):g} points), {enumerated(said)}. "
-        f"{less('CSBP', 'BP')} there, at BP's learning rate: {_ends_of(_gains_of_rule(measured))} "
-        f"margins. {_chosen_on_these(measured)}"
+        f"({min(margins):g} to {max(margins):g} points), {enumerated(said)}; BP alone, $z$ = 0, "
+        f"loses {_losses_in_words(measured, BP_RULE)} on average. {_beside_bp(measured)} "
+        f"{_chosen_on_these(measured)}"
     )
 
 
-def _chosen_on_these(measured: Measured) -> str:
-    """What the rule loses in a task that its share was not chosen on; a sentence."""
-    rules = [measured.rules[rate][SHARE_RULE] for rate in RATE_NAMES]
-    worst = max(rules, key=lambda rule: max(rule.lost.values()))
-    task = _worst(worst)
+def _beside_bp(measured: Measured) -> str:
+    """How often BP alone ends above the rule's z, and how often below; a sentence or two."""
+    gains = _gains_of_rule(measured)
+    above = [task for task, gain in gains.items() if gain < 0]
+    far_above = [task for task, gain in gains.items() if gain < -LOST]
+    far_below = [task for task, gain in gains.items() if gain > LOST]
+    said = f"{less('CSBP', 'BP')} at the rule's $z$, at BP's learning rate: {_ends_of(gains)}"
     return (
-        "The share was chosen when all of them were known: chosen for each task on the others, it "
-        f"loses {_losses_in_words(measured, SHARE_RULE)} on average, at BP's learning rate / at "
-        f"CSBP's, and at most {_margins(worst.lost[task])} ({task}, where the others choose "
-        f"$z$ = {_strength(worst.zs[task])})."
+        f"{said} margins. BP alone is above CSBP in {len(above)} of {len(gains)} tasks, "
+        f"by more than a margin in {_counted(far_above)}, and below it by more than a margin in "
+        f"{_counted(far_below)}."
+    )
+
+
+def _counted(tasks: list[str]) -> str:
+    """How many tasks, and which.
+
+    Example:
+        >>> _counted(["digits_conv", "xor"]), _counted([])
+        ('2 (digits_conv, xor)', 'none')
+    """
+    return f"{len(tasks)} ({', '.join(tasks)})" if tasks else "none"
+
+
+def _chosen_on_these(measured: Measured) -> str:
+    """What the rule loses in the task that its share most depends on; two sentences."""
+    rules = {rate: measured.rules[rate][SHARE_RULE] for rate in RATE_NAMES}
+    rate = max(rules, key=lambda rate: max(rules[rate].lost.values()))
+    rule = rules[rate]
+    task = _worst(rule)
+    return (
+        f"{_per_cent(SHARE_OF_README)} was chosen when all of them were known. Had {task} been "
+        f"left out, {_per_cent(rule.values[task])} ($z$ = {_strength(rule.zs[task])} there) would "
+        f"have been chosen {RATE_NAMES[rate]}, and {task} would have lost "
+        f"{_margins(rule.lost[task])} margins."
     )
 
 
 def other_shares(measured: Measured) -> str:
-    """How much better a rule by a share is whose number is chosen from such data; a sentence."""
-    best = min(SHARE_RULES, key=lambda name: sum(_mean_losses(measured, name)))
+    """What README's rule and the best by a share lose where that is chosen on others; sentences."""
+    best = []
+    for rate, name in RATE_NAMES.items():
+        rules = measured.rules[rate]
+        least = min(SHARE_RULES, key=lambda rule: rules[rule].mean)
+        best.append(f"{name} by {SHARE_RULES[least]} ({_margins(rules[least].mean)})")
     return (
-        f"With the share chosen on all other tasks, the best rule is that by {SHARE_RULES[best]}, "
-        f"which loses {_losses_in_words(measured, best)} on average, at BP's learning rate / at "
-        f"CSBP's; README's loses {_losses_in_words(measured, README_RULE)}."
+        "Chosen for each task on the others, README's kind of share, the largest of the first "
+        f"report, loses {_losses_in_words(measured, SHARE_RULE)} on average, at BP's learning rate "
+        f"/ at CSBP's; {_per_cent(SHARE_OF_README)}, chosen on all, loses "
+        f"{_losses_in_words(measured, README_RULE)}. Of the shares tried, each chosen on the "
+        f"others, least is lost {enumerated(best)}."
     )
 
 
@@ -187,15 +225,26 @@ def fixed_z(measured: Measured) -> str:
     """What a z that is the same in all tasks comes to, the authors' among them; a paragraph."""
     shares = [on_task.authors.share for on_task in measured.tasks]
     zs = [on_task.rule.z for on_task in measured.tasks]
-    of_rule = f"{_strength(min(zs))} to {_strength(max(zs))}"
+    rule = measured.rules["bp_lr"][FIXED_RULE]
+    shares_at_fixed = [on_task.share_at(rule.value) for on_task in measured.tasks]
     return (
         "One $z$ for all tasks, chosen on all of them as README's share was, loses "
-        f"{_losses_with_value(measured, FIXED_RULE)}, and chosen for each on the others "
-        f"{_losses_in_words(measured, FIXED_RULE)}. The authors' {AUTHORS_Z:g} loses "
+        f"{_losses_with_value(measured, FIXED_RULE)} on average, at BP's learning rate / at "
+        f"CSBP's, and chosen for each on the others {_losses_in_words(measured, FIXED_RULE)}. At "
+        f"BP's learning rate it is $z$ = {_strength(rule.value)}, and {less('CSBP', 'BP')} there "
+        f"{_ends_of(gains_of_fixed_z(measured))} margins; it begins at shares of "
+        f"{_shares_in_words(shares_at_fixed)}. For one share, {_per_cent(SHARE_OF_README)}, $z$ is "
+        f"{_strength(min(zs))} to {_strength(max(zs))}. The authors' {AUTHORS_Z:g} loses "
         f"{_losses_in_words(measured, AUTHORS_RULE)}: it begins at shares of "
-        f"{_shares_in_words(shares)}. The $z$ of the rule is {of_rule}. So a $z$ by itself does "
-        "not say how strong the pull is."
+        f"{_shares_in_words(shares)}."
     )
+
+
+def gains_of_fixed_z(measured: Measured) -> dict[str, float]:
+    """CSBP at the one z that is chosen on all tasks, less BP, in margins, by task."""
+    lost = measured.rules["bp_lr"][FIXED_RULE].lost_with_value
+    tuned = {each.task: each.over_bp(each.tuned.accuracy) for each in measured.tasks}
+    return {task: gain - lost[task] for task, gain in tuned.items()}
 
 
 def _lost_in_words(rule: Rule) -> str:
@@ -204,13 +253,9 @@ def _lost_in_words(rule: Rule) -> str:
     return f"{_margins(rule.mean)} on average and at most {_margins(rule.lost[worst])} ({worst})"
 
 
-def _mean_losses(measured: Measured, name: str) -> list[float]:
-    """The mean losses of a rule at both learning rates."""
-    return [measured.rules[rate][name].mean for rate in RATE_NAMES]
-
-
 def _losses_in_words(measured: Measured, name: str) -> str:
-    return " / ".join(map(_margins, _mean_losses(measured, name)))
+    """The mean losses of a rule at both learning rates."""
+    return " / ".join(_margins(measured.rules[rate][name].mean) for rate in RATE_NAMES)
 
 
 def _losses_with_value(measured: Measured, name: str) -> str:
@@ -237,16 +282,19 @@ def what_reports_tell(measured: Measured) -> str:
     silent = [share for share in watched if share <= SHARE_LIMIT]
     latest = {on_task.tenth.latest: on_task.task for on_task in kept}
     highest = max(share for share in latest if share is not None)
+    at_limit = sum(each.share == FIRST_SHARE_LIMIT for each in others.lost)
+    where = f", {at_limit} of these at {_per_cent(FIRST_SHARE_LIMIT)} itself" if at_limit else ""
+    so = ": the first report tells what later ones do not" if silent else ""
     return (
         f"{len(above.lost)} of {above.number} trainings that began at a share above "
         f"{_per_cent(FIRST_SHARE_LIMIT)} ended more than a margin below BP, and {len(others.lost)} "
-        f"of {others.number} others. Of the {len(watched)} such ends where later reports were kept "
+        f"of {others.number} others{where}. "
+        f"Of the {len(watched)} such ends where later reports were kept "
         f"({len(kept)} of {len(measured.tasks)} tasks), {len(silent)} had none with a share above "
-        f"{_per_cent(SHARE_LIMIT)} (median over networks): the first report tells what later ones "
-        f"do not. Where training began at {_per_cent(TENTH)}, no later share was above "
-        f"{_per_cent(highest)} ({latest[highest]}). So `report()` warns above "
-        f"{_per_cent(FIRST_SHARE_LIMIT)} in the first update, and above {_per_cent(SHARE_LIMIT)} "
-        "later."
+        f"{_per_cent(SHARE_LIMIT)} (median over networks){so}. Where training began at "
+        f"{_per_cent(TENTH)}, no later share was above {_per_cent(highest)} ({latest[highest]}). "
+        f"So `report()` warns above {_per_cent(FIRST_SHARE_LIMIT)} at first, and above "
+        f"{_per_cent(SHARE_LIMIT)} later."
     )
 
 
@@ -280,7 +328,8 @@ def after_warnings(measured: Measured) -> str:
         "to $I_0$ left. How the networks that were warned ended, in so many cases (a task and a "
         "first share) more than a margin below BP, with the median difference to it: going on, "
         f"{said[GO_ON]}; with $z$ divided by {DIVISOR:g} at every warning, {said[DIVIDE]}; begun "
-        f"again with $z$ / {DIVISOR:g} until there was no warning, {said[RESTART]}."
+        f"again with $z$ / {DIVISOR:g} until there was no warning, {said[RESTART]}. Those last "
+        f"trainings began at shares of {_shares_in_words(of_ways[RESTART].again)}."
     )
 
 
@@ -292,13 +341,15 @@ def ends_after(measured: Measured, way: str) -> Ends:
         way: "go on", "divide" or "restart".
     """
     points = []
+    again: list[float] = []
     lost = 0
     for on_task in measured.tasks:
         for case in on_task.warned:
             accuracy = case.accuracy[way]
             points.append(100 * (accuracy - on_task.bp))
+            again += case.again
             lost += _has_lost(on_task, accuracy)
-    return Ends(lost, len(points), median(points))
+    return Ends(lost, len(points), median(points), again)
 
 
 def limits(measured: Measured) -> str:
@@ -325,6 +376,7 @@ def limits(measured: Measured) -> str:
 def table_of_rules(measured: Measured) -> Table:
     """For every rule its number, and what it loses with it, and with one by the other tasks."""
     names = {
+        BP_RULE: "no chaotic loss: BP alone",
         README_RULE: "README's: this largest share of the first report",
         TENTH_RULE: "a tenth, README's before",
         **SHARE_RULES,
@@ -339,11 +391,18 @@ def table_of_rules(measured: Measured) -> Table:
             worst = _worst(rule)
             means = f"{_margins(rule.with_value)}; {_margins(rule.mean)}"
             losses.append(f"{means}; {_margins(rule.lost[worst])} ({worst})")
-        value = measured.rules["bp_lr"][name].value
-        is_z = name in (FIXED_RULE, AUTHORS_RULE)
-        rows.append([words, _strength(value) if is_z else _per_cent(value), *losses])
+        rows.append([words, _numbers_of_rule(measured, name), *losses])
     lost = [f"margins lost {name}: all; others; most" for name in RATE_NAMES.values()]
     return Table(rows, ["rule", "number, by all tasks", *lost])
+
+
+def _numbers_of_rule(measured: Measured, name: str) -> str:
+    """The number that is chosen on all tasks: at either learning rate, once if it is the same."""
+    is_z = name in (BP_RULE, FIXED_RULE, AUTHORS_RULE)
+    in_words = _strength if is_z else _per_cent
+    values = [in_words(measured.rules[rate][name].value) for rate in RATE_NAMES]
+    chosen = " / ".join(dict.fromkeys(values))
+    return f"z = {chosen}" if is_z else chosen
 
 
 def table_of_tasks(measured: Measured) -> Table:

@@ -86,7 +86,8 @@ def rule_figure(measured: Measured) -> Figure:
         Line2D([], [], **AT_LIMIT, label=f"report() warns above {100 * FIRST_SHARE_LIMIT:g} %"),
         Line2D([], [], **AT_AUTHORS, label=f"the authors' z, {AUTHORS_Z:g}"),
         margin_mark("margin: counts as no difference to BP"),
-        Line2D([], [], ls="none", label="a mark: mean over networks, validation data"),
+        Line2D([], [], ls="none", label="a mark: mean over networks, validation data,"),
+        Line2D([], [], ls="none", label="from torch's weights, at BP's learning rate"),
     ]
     legend_below(fig, marks, columns=2)
     return fig
@@ -137,7 +138,7 @@ def _set_axes(ax: Axes, measured: Measured) -> None:
     highest = math.ceil(NAME + max(line_of(on_task).heights.max() for on_task in measured.tasks))
     least = min(SHARES[0], *(on_task.authors.share for on_task in measured.tasks))
     ax.set(xscale="log", xlim=(0.8 * least, 1), ylim=(row_of(ALL_TASKS[-1]) - ROW, highest))
-    ticks = [0.001, 0.003, 0.01, 0.03, SHARE_OF_README, 0.1, 0.3, 0.6]
+    ticks = [0.001, 0.003, 0.01, 0.03, SHARE_OF_README, 0.1, 0.3, 0.6, 0.9]
     ax.set_xticks(ticks, [f"{100 * tick:g} %" for tick in ticks])
     ax.minorticks_off()
     ax.set_xlabel("share of the chaotic loss in the gradient at $h$, first update")

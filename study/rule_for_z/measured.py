@@ -12,8 +12,9 @@ from ..command import read_cell
 from ..experiments.experiment_1 import RATIOS, TASK_NAMES as ONE_LAYER_TASKS
 from ..protocol import EVERY_MARGIN, IMAGES
 from ..tasks.tasks import TASKS
-from .comparison import RULES, accuracy_at
+from .comparison import RULES, SHARE_OF_README, accuracy_at
 from .on_a_task import TENTH
+from .reports import DIVISOR
 
 ALL_TASKS = (*TASKS, IMAGES)
 RATES = ("bp_lr", "csbp_lr")
@@ -21,6 +22,7 @@ RATES = ("bp_lr", "csbp_lr")
 # Of `RULES`.
 README_RULE, TENTH_RULE, SHARE_RULE = "README", "tenth", "largest share"
 AUTHORS_RULE, FIXED_RULE = "authors", "z"
+BP_RULE = "bp"  # beside them: no chaotic loss at all
 
 
 class Trained(NamedTuple):
@@ -59,11 +61,13 @@ class Warned(NamedTuple):
     Attributes:
         share: of the first report, at which the training began.
         networks: how many were warned.
+        again: the first shares from which they went in "restart", in the last of their trainings.
         accuracy: by what was done then, "go on", "divide" or "restart"; in [0, 1].
     """
 
     share: float
     networks: int
+    again: tuple[float, ...]
     accuracy: Mapping[str, float]
 
 
@@ -96,6 +100,10 @@ class OnTask(NamedTuple):
         """An accuracy less BP's, in margins of the task."""
         return 100 * (accuracy - self.bp) / EVERY_MARGIN[self.task]
 
+    def share_at(self, z: float) -> float:
+        """The first share at a z."""
+        return _share_after(SHARE_OF_README, z / self.rule.z)
+
 
 class Rule(NamedTuple):
     """A rule for z.
@@ -105,15 +113,19 @@ class Rule(NamedTuple):
     Attributes:
         value: that number, a share or a z, chosen on all tasks.
         with_value: the margins that its z loses to the tuned z with that number, over the tasks.
+        lost_with_value: likewise, by task.
         mean: the margins that its z loses to the tuned z, over the tasks.
         lost: likewise, by task.
-        zs: that it gives, by task.
+        values: that number, chosen on the others, by task.
+        zs: that it gives then, by task.
     """
 
     value: float
     with_value: float
+    lost_with_value: Mapping[str, float]
     mean: float
     lost: Mapping[str, float]
+    values: Mapping[str, float]
     zs: Mapping[str, float]
 
 
@@ -122,7 +134,7 @@ class Measured(NamedTuple):
 
     Attributes:
         tasks: those that rules are compared on, in the order of the study.
-        rules: by learning rate, of `RATES`, and by name, of `RULES`.
+        rules: by learning rate, of `RATES`, and by name, of `RULES` or `BP_RULE`.
     """
 
     tasks: tuple[OnTask, ...]
@@ -158,7 +170,7 @@ def read_measured(folder: Path) -> Measured:
     compared = read_cell("comparison", path, "study.rule_for_z.comparison")
     if not set(RATES) <= set(compared):
         raise ValueError(f"comparison = {path}: must be what study.rule_for_z.comparison wrote")
-    rules = {rate: _rules(compared[rate]["rules"]) for rate in RATES}
+    rules = {rate: _rules(compared[rate]) for rate in RATES}
     zs = rules["bp_lr"][README_RULE].zs
     tasks = [_read_task(place / f"{name}.json", name, zs[name]) for name in ALL_TASKS if name in zs]
     return Measured(tuple(tasks), rules)
@@ -195,18 +207,38 @@ def _per_cent(shares: list[float]) -> float:
 
 
 def _rules(compared: Mapping[str, Any]) -> dict[str, Rule]:
-    """Every rule, as `comparison.compare` says of it at a learning rate."""
-    found = {}
+    """Every rule, and BP alone, as `comparison.compare` says of them at a learning rate."""
+    found = {BP_RULE: _bp_alone(compared["without"])}
     for name in RULES:
-        left_out = {task: each["left_out"] for task, each in compared[name]["tasks"].items()}
+        of_rule = compared["rules"][name]
+        left_out = {task: each["left_out"] for task, each in of_rule["tasks"].items()}
         found[name] = Rule(
-            value=compared[name]["value"],
-            with_value=dict(compared[name]["losses"])[compared[name]["value"]],
-            mean=compared[name]["left_out"],
-            lost={task: each["loss"] / EVERY_MARGIN[task] for task, each in left_out.items()},
+            value=of_rule["value"],
+            with_value=dict(of_rule["losses"])[of_rule["value"]],
+            lost_with_value=_in_margins(of_rule["tasks"]),
+            mean=of_rule["left_out"],
+            lost=_in_margins(left_out),
+            values={task: each["value"] for task, each in left_out.items()},
             zs={task: each["z"] for task, each in left_out.items()},
         )
     return found
+
+
+def _in_margins(tasks: Mapping[str, Any]) -> dict[str, float]:
+    """The losses of a rule, by task, in margins of each."""
+    return {task: each["loss"] / EVERY_MARGIN[task] for task, each in tasks.items()}
+
+
+def _bp_alone(points: Mapping[str, float]) -> Rule:
+    """BP, as the rule that z is 0 in every task.
+
+    Args:
+        points: that it loses to the tuned z, by task.
+    """
+    lost = {task: each / EVERY_MARGIN[task] for task, each in points.items()}
+    mean = float(np.mean(list(lost.values())))
+    nothing = dict.fromkeys(lost, 0.0)
+    return Rule(0.0, mean, lost, mean, lost, values=nothing, zs=nothing)
 
 
 def _read_task(path: Path, name: str, z_of_rule: float) -> OnTask:
@@ -225,7 +257,8 @@ def _on_task(cell: Mapping[str, Any], z_of_rule: float) -> OnTask:
     with_chaos = [each for each in at_rate if each["z"] is not None]
     latest = {each["z"]: _latest(each) for each in cell["warnings"]}
     by_z = {}
-    for each in sorted(with_chaos, key=lambda each: each["z"]):
+    # where a z of the ladder has a second name, its share is that of the ladder
+    for each in sorted(with_chaos, key=lambda each: (each["z"], each["name"] == "share")):
         z = each["z"]
         by_z[z] = Trained(z, each["share"], each["accuracy"], latest[z])
     z_of = {(each["name"], each["share"]): each["z"] for each in with_chaos}
@@ -251,8 +284,17 @@ def _latest(warnings: Mapping[str, Any]) -> float | None:
 
 def _warned(after: Mapping[str, Any]) -> Warned:
     """What a cell says of networks after a warning."""
+    networks = zip(after["warned"], after["restarts"], strict=True)
+    restarts = [number for epoch, number in networks if epoch is not None]
     return Warned(
         share=after["share"],
-        networks=sum(epoch is not None for epoch in after["warned"]),
+        networks=len(restarts),
+        again=tuple(_share_after(after["share"], DIVISOR**-number) for number in restarts),
         accuracy={way: end["accuracy"] for way, end in after["ways"].items()},
     )
+
+
+def _share_after(share: float, factor: float) -> float:
+    """What a first share becomes where z is multiplied: its odds are proportional to z."""
+    odds = factor * share / (1 - share)
+    return odds / (1 + odds)

@@ -16,6 +16,7 @@ import torch
 from csbp_notebooks.files import ROOT
 from csbp_notebooks.marks import in_lines
 from csbp_notebooks.provenance import cpu_model
+from csbp_notebooks.signs import with_minus
 from csbp_notebooks.tables import sides
 
 RESULTS = Path(__file__).with_name("results.json")
@@ -651,7 +652,7 @@ def _limit(times: Mapping[str, float], passes: int) -> float:
 
 
 def _per_cent(share: float, places: int = 0) -> str:
-    return f"{100 * share:.{places}f} %"
+    return with_minus(f"{100 * share:.{places}f} %")
 
 
 def _milliseconds(seconds: float) -> str:
