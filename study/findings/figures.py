@@ -388,14 +388,15 @@ def _point_beyond(ax: Axes, place: float, row: Row, limits: tuple[float, float])
     low, high = limits
     tip, end = (0.98, 0.8) if row.found.estimate >= high else (0.02, 0.2)
     heights = [low + part * (high - low) for part in (tip, end)]
+    is_last = place == len(RATIOS) - 1  # its words would leave the panel
     ax.annotate(
         difference(row.found.estimate, 0),
         xy=(place + ASIDE, heights[0]),
         xytext=(place + ASIDE, heights[1]),
-        arrowprops={"color": CSBP, "arrowstyle": "->", "relpos": (0, 0.5)},
+        arrowprops={"color": CSBP, "arrowstyle": "->", "relpos": (float(is_last), 0.5)},
         color=CSBP,
         fontsize=SMALL,
-        ha="left",
+        ha="right" if is_last else "left",
         va="center",
     )
 
