@@ -31,7 +31,7 @@ APART = 1.5  # margins above BP, from which a line has its name beside its marks
 
 # The colours of the palette have a meaning each, and these lines are all of CSBP: they are told
 # apart by a map from dark to light, and by marks.
-COLOURS = plt.get_cmap("viridis")(np.linspace(0, 0.75, len(ALL_TASKS)))
+COLOURS = plt.get_cmap("viridis")(np.linspace(0, 0.6, len(ALL_TASKS)))
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 
 AT_RULE: dict[str, Any] = {"color": "k", "lw": 1.5}
