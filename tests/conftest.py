@@ -2,10 +2,13 @@
 
 import gc
 
+import matplotlib.pyplot as plt
 import numba
 import pytest
 import torch
 from hypothesis import settings
+
+from csbp_notebooks.figures import setup
 
 pytest.register_assert_rewrite("helpers")  # so that a failed assert there shows its values, too
 
@@ -38,3 +41,12 @@ def one_thread():
 def fresh_compiler():
     """Nothing compiled yet: torch.compile reuses code without a look at the hooks of a model."""
     torch.compiler.reset()
+
+
+@pytest.fixture
+def style(tmp_path):
+    """That of the notebooks; the figures are closed after the test."""
+    with plt.rc_context():
+        setup(tmp_path)
+        yield
+    plt.close("all")

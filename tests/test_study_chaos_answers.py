@@ -7,7 +7,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from csbp_notebooks.figures import setup
 from csbp_notebooks.signs import MINUS
 from study.chaos import answers
 from study.chaos.figure import exponents_figure
@@ -305,15 +304,6 @@ def test_tables_have_a_row_for_every_training_and_a_column_for_every_distance(fo
 
 
 # The figure
-
-
-@pytest.fixture
-def style(tmp_path):
-    """That of the notebooks; the figures are closed after the test."""
-    with plt.rc_context():
-        setup(tmp_path)
-        yield
-    plt.close("all")
 
 
 @pytest.mark.usefixtures("style")

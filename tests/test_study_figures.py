@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from made_study import made_cells
 
-from csbp_notebooks.figures import headline, setup
+from csbp_notebooks.figures import headline
 from csbp_notebooks.signs import MINUS
 from study.contrasts import contrast
 from study.experiments.experiment_1 import RATIOS, TASK_NAMES as ONE_LAYER_TASKS
@@ -38,13 +38,7 @@ DRAWN = {
 PRIMARY_SIZE = 9  # of a mark, in points
 
 
-@pytest.fixture(autouse=True)
-def style(tmp_path):
-    """That of the notebooks; the figures are closed after the test."""
-    with plt.rc_context():
-        setup(tmp_path)
-        yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("style")
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from csbp_core.plugin.measurement import ARRIVED as PLUGIN_ARRIVED, FIRST_SHARE_LIMIT, SHARE_LIMIT
-from csbp_notebooks.figures import setup
 from csbp_notebooks.files import ROOT
 from csbp_notebooks.signs import MINUS
 from study.experiments.authors import measured_critical_z
@@ -436,15 +435,6 @@ def test_a_table_over_z_has_a_row_for_every_ratio_and_one_for_bp():
 
 
 # The figure
-
-
-@pytest.fixture
-def style(tmp_path):
-    """That of the notebooks; the figures are closed after the test."""
-    with plt.rc_context():
-        setup(tmp_path)
-        yield
-    plt.close("all")
 
 
 def test_a_line_is_at_its_gains_and_in_its_row_where_more_is_lost(measured):

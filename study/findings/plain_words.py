@@ -132,8 +132,7 @@ def _gains_in_short(rows: Mapping[Label, Row]) -> str:
     if not present:
         return ""
     gains = gains_as_now(rows)
-    said = f"From torch's weights it gains in {len(gains)} of {len(TASKS)}{so_far_as_now(rows)}"
-    said += _and_losses(present)
+    said = f"From torch's weights {_gains_and_losses(rows, present)}"
     if gains:
         largest = gains[0]
         said += f" (largest: {largest.label.task} {points(largest)}"
@@ -150,8 +149,7 @@ def from_torchs_weights(rows: Mapping[Label, Row]) -> str:
     if not present:
         return ""
     gains = gains_as_now(rows)
-    said = f"from torch's weights it gains in {len(gains)} of {len(TASKS)}{so_far_as_now(rows)}"
-    said += f"{_and_losses(present)} at a constant rate"
+    said = f"from torch's weights {_gains_and_losses(rows, present)} at a constant rate"
     if gains:
         named = ", ".join(f"{row.label.task} {points(row)}" for row in gains)
         said += f" ({named}{_better_weights_instead(rows, gains)})"
@@ -164,10 +162,11 @@ def _from_torchs(rows: Mapping[Label, Row]) -> list[Row]:
     return [row for row in all_rows if row is not None]
 
 
-def _and_losses(rows: Sequence[Row]) -> str:
-    """In how many of these tasks it loses; empty for none."""
-    losses = sum(side_of_zero(row) == "below zero" for row in rows)
-    return f" and loses in {losses}" if losses else ""
+def _gains_and_losses(rows: Mapping[Label, Row], present: Sequence[Row]) -> str:
+    """In how many tasks it gains, and in how many of those that are present it loses."""
+    said = f"it gains in {len(gains_as_now(rows))} of {len(TASKS)}{so_far_as_now(rows)}"
+    losses = sum(side_of_zero(row) == "below zero" for row in present)
+    return f"{said} and loses in {losses}" if losses else said
 
 
 def _by_cosine(rows: Mapping[Label, Row]) -> str:
