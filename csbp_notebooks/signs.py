@@ -1,5 +1,6 @@
-"""The minus of print, which is longer than a hyphen: before numbers, and between what is compared.
+"""Signs and symbols as print has them, in text that code has written.
 
+Above all the minus, which is longer than a hyphen: before numbers, and between what is compared.
 Source code writes it as `MINUS`, since nobody can tell the two apart there.
 """
 
@@ -15,6 +16,9 @@ CODE_OR_FORMULA = r"`[^`]*`|\$[^$]*\$"
 HYPHEN_OF_NUMBER = r"(?<![^\s(\[|])-(?=\.?\d|inf\b)"  # where a word may begin: not in "1-700"
 PER_CENT = r"(?<=\d)%"
 SIGN = re.compile(f"{CODE_OR_FORMULA}|{HYPHEN_OF_NUMBER}|{PER_CENT}")
+
+SYMBOLS = {"z_c": "z_c", "h*": "h^*"}  # as a terminal shows them, and in a formula
+SYMBOL = re.compile(rf"{CODE_OR_FORMULA}|(?P<factor>[\d.]+ )?(?P<symbol>\bz_c\b|\bh\*)")
 
 
 def less(first: str, second: str) -> str:
@@ -83,3 +87,24 @@ def _as_printed(found: re.Match[str]) -> str:
     if found[0] == "%":
         return " %"
     return found[0]
+
+
+def typeset(text: str) -> str:
+    """A text whose symbols are formulas.
+
+    Args:
+        text: a sentence or a table, Markdown. What stands in it as code or as a formula stays as it
+            is.
+
+    Example:
+        >>> typeset("h* at 1, z falling from 0.5 z_c (`z_c`)")
+        '$h^*$ at 1, z falling from $0.5 z_c$ (`z_c`)'
+    """
+    return SYMBOL.sub(_typeset, text)
+
+
+def _typeset(found: re.Match[str]) -> str:
+    """The formula in the place of one symbol, its factor with it; code and formulas as they are."""
+    if found["symbol"] is None:
+        return found[0]
+    return f"${found['factor'] or ''}{SYMBOLS[found['symbol']]}$"

@@ -7,7 +7,7 @@ from typing import Any
 from IPython.display import Markdown, display
 from tabulate import tabulate
 
-from .signs import as_printed
+from .signs import as_printed, typeset
 
 # How the cell of a number begins: 1.5, +3, -2 [-4, 1], inf, nan. The minus may be the true one.
 NUMBER = re.compile(r"[-+\u2212]?(\d|inf\b|nan\b)")
@@ -16,8 +16,8 @@ WORD = re.compile(r"(?!inf|nan|[KMG]iB)[^\W\d_]{3,}")  # other units, "to" and "
 
 
 def say(text: str) -> None:
-    """Show a sentence whose numbers were computed; Markdown, its signs as those of print."""
-    display(Markdown(as_printed(text)))
+    """Show a sentence whose numbers were computed; Markdown, signs and symbols as print has them."""
+    display(Markdown(_as_print_has_it(text)))
 
 
 def table(rows: Iterable[Sequence], columns: Sequence[str]) -> None:
@@ -28,12 +28,18 @@ def table(rows: Iterable[Sequence], columns: Sequence[str]) -> None:
 def as_table(rows: Iterable[Sequence], columns: Sequence[str]) -> str:
     """Rows of text and numbers under the names of their columns, as Markdown.
 
-    Each cell stays as it is, but for its signs, which are those of print. Columns of numbers are
-    aligned on the right; see `sides`.
+    Each cell stays as it is, but for signs and symbols, which are those of print. Columns of numbers
+    are aligned on the right; see `sides`.
     """
     # Here, and not by `say` alone: a cell that gets longer there would leave its column.
-    lines = [[as_printed(str(cell)) for cell in row] for row in rows]
+    lines = [[_as_print_has_it(str(cell)) for cell in row] for row in rows]
+    columns = [typeset(name) for name in columns]
     return tabulate(lines, columns, "pipe", disable_numparse=True, colalign=sides(lines))
+
+
+def _as_print_has_it(text: str) -> str:
+    """A text with the signs and the symbols of print."""
+    return typeset(as_printed(text))
 
 
 def sides(rows: Sequence[Sequence[Any]]) -> list[str]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from csbp_notebooks.signs import typeset
 from csbp_notebooks.verdicts import opening_answers
 
 
@@ -25,19 +25,8 @@ def facts(images: Path) -> dict[str, str]:
         found[f"{name}_lr"] = f"{run['provenance']['parameters']['lr']:g}"
     for name, answer in zip(("real", "helps", "chaos"), opening_answers(images), strict=True):
         found[f"{name}_short"] = answer.short
-        found[f"{name}_plain"] = _typeset(answer.plain)
+        found[f"{name}_plain"] = typeset(answer.plain)
     return found
-
-
-def _typeset(text: str) -> str:
-    """Words of a terminal, with symbols set as the page sets them.
-
-    Example:
-        >>> _typeset("h* at 1, z falling from 2 z_c")
-        '$h^*$ at 1, z falling from $2 z_c$'
-    """
-    text = re.sub(r"(\d )?z_c", r"$\g<0>$", text)
-    return text.replace("h*", "$h^*$")
 
 
 def _recorded(images: Path, name: str) -> Mapping[str, Any]:

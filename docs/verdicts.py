@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from csbp_notebooks.files import ROOT
+from csbp_notebooks.signs import typeset
 from csbp_notebooks.verdict_text import as_page
 from csbp_notebooks.verdicts import verdicts
 from study.protocol import ON_NONE, WHEN_IT_WAS_FIXED
@@ -35,6 +36,7 @@ def verdicts_page(images: Path) -> str:
         images: the folder with a JSON file per figure.
     """
     table = as_page(verdicts(images)).replace("`tests/", "`")  # said above; the column is narrow
+    table = typeset(table)
     readme = (ROOT / "README.md").read_text("utf-8")
     return INTRODUCTION + table + STUDY + words_in(readme)
 

@@ -278,12 +278,6 @@ def test_without_a_gain_there_is_nothing_to_explain():
     assert answers(made(all_primary(HURTS), rows))[WHAT].short == "No gain to explain"
 
 
-def test_what_has_an_interval_alone_is_told_by_the_side_on_which_it_lies():
-    rows = [as_now("xor", 1.0), as_now("digits_1", -1.0), as_now("digits_3", 0.2)]
-    beside = answers(made(secondary=rows))[CSBP].beside
-    assert "above zero (xor), around zero (digits_3), below zero (digits_1)" in beside
-
-
 def choice(lr=0.1, z=1.0, epochs=50):
     """A setting that was tuned."""
     return {"lr": lr, "z": z, "epochs": epochs, "start_from_data": None, "at_an_end": []}
@@ -304,14 +298,15 @@ def test_the_other_form_is_compared_with_the_best_bp_from_both_starts():
         row(Label("2", task, f"{start}, constant", "", "membrane", "bp"), estimate)
         for task, start, estimate in (
             ("xor", "data", 7.0),
+            ("digits_1", "data", 0.1),
             ("randman_3", "data", -1.0),
             ("xor", "now", 40.0),
         )
     ]
     though = answers(made(secondary=rows))[CSBP].though
     assert though.endswith(
-        "lies, from data-driven weights above zero (xor), below zero (randman_3); from torch's "
-        "weights above zero (xor)"
+        "lies, from data-driven weights above zero (xor), around zero (digits_1), below zero "
+        "(randman_3); from torch's weights above zero (xor)"
     )
 
 
@@ -687,17 +682,17 @@ def test_gains_from_torchs_weights_stand_beside_what_better_weights_give():
         "data-driven weights give BP +30.0)."
     )
     assert (
-        "from torch's weights it gains in 2 of 6 and loses in 1 at a constant rate (xor +35.0, "
-        "digits_conv +1.20; data-driven weights give BP +30.0, +1.00)"
+        "from torch's weights, by uncorrected intervals, it gains in 2 of 6 and loses in 1 at a "
+        "constant rate (xor +35.0, digits_conv +1.20; data-driven weights give BP +30.0, +1.00)"
     ) in answers(found)[CSBP].though
 
 
-def test_gains_by_cosine_are_counted_beside_those_at_a_constant_rate():
+def test_gains_by_cosine_are_named_beside_those_at_a_constant_rate():
     rows = [as_now(task, 1.0 if task == "xor" else 0.1) for task in TASKS]
     cosine = [Label("2", task, "now, cosine", "", "csbp", "bp") for task in TASKS]
     rows += [row(label, 0.1 if label.task == "digits_1" else 1.0) for label in cosine]
     said = answers(made(secondary=rows))[CSBP].though
-    assert "in 1 of 6 at a constant rate (xor +1.0), by cosine in 5" in said
+    assert "in 1 of 6 at a constant rate (xor +1.0), by cosine in 5 (digits_3, digits_conv," in said
 
 
 def test_a_gain_whose_other_side_is_missing_stands_alone():

@@ -29,7 +29,6 @@ from .strength import both_sides, is_it_strength, outside_of_the_momentum
 from .verdicts import CANNOT_BE_INTEGRATED, EQUIVALENT, HELPS, HURTS, UNFINISHED
 from .words import (
     AS_NOW,
-    AS_NOW_COSINE,
     FROM_DATA,
     NOT_FROM_GOOD_WEIGHTS,
     NOT_KNOWN,
@@ -150,16 +149,6 @@ def summary(found: Findings) -> str:
 def does_csbp_help(found: Findings) -> Answer:
     """Experiment 2, from data-driven weights, and experiment 4."""
     rows = rows_by_label(found)
-    as_now = by_sign(rows.get(over_bp(task, AS_NOW)) for task in TASKS)
-    cosine = by_sign(rows.get(over_bp(task, AS_NOW_COSINE)) for task in TASKS)
-    beside = []
-    if as_now:
-        at_cosine = f", and by cosine {cosine}" if cosine else ""
-        beside.append(
-            f"From torch's weights, at a constant rate, the uncorrected interval of "
-            f"{OVER_BEST_BP} lies {as_now}{at_cosine}."
-        )
-    beside += _free_to_be_weak(found)
     parts = [
         _small_but_there(found, "2", "4"),
         from_torchs_weights(rows),
@@ -175,7 +164,7 @@ def does_csbp_help(found: Findings) -> Answer:
         f"{OVER_BEST_BP}, both from data-driven weights: {groups(verdicts_of(found, '2'))}; by the "
         f"authors' recipe, {OVER_BP}: {groups(verdicts_of(found, '4'))}",
         "; ".join(part for part in parts if part),
-        " ".join(beside),
+        _free_to_be_weak(found),
         csbp_in_plain_words(found, short),
     )
 
@@ -213,18 +202,18 @@ def _on_membranes(rows: Mapping[Label, Row]) -> str:
     )
 
 
-def _free_to_be_weak(found: Findings) -> list[str]:
-    """The strengths that tuning chose where the primary contrast is; none if it is not done."""
+def _free_to_be_weak(found: Findings) -> str:
+    """The strengths that tuning chose where the primary contrast is; empty if it is not done."""
     paths = [f"tuning/{task}/data_constant/csbp" for task in TASKS]
     chosen = [found.choices[path]["z"] for path in paths if path in found.choices]
     if not chosen or EQUIVALENT not in verdicts_of(found, "2").values():
-        return []
+        return ""
     ends = dict.fromkeys(f"{end:g}" for end in (min(chosen), max(chosen)))  # once if they agree
-    return [
+    return (
         f"Tuning was free to choose a weak loss (z {' to '.join(ends)} from "
         f"data-driven weights): *equivalent* says that it is not needed there, not what a "
         f"stronger one would do."
-    ]
+    )
 
 
 def _all(rows: Iterable[Row]) -> str:

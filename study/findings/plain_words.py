@@ -149,7 +149,10 @@ def from_torchs_weights(rows: Mapping[Label, Row]) -> str:
     if not present:
         return ""
     gains = gains_as_now(rows)
-    said = f"from torch's weights {_gains_and_losses(rows, present)} at a constant rate"
+    said = (
+        f"from torch's weights, by uncorrected intervals, {_gains_and_losses(rows, present)} at a "
+        "constant rate"
+    )
     if gains:
         named = ", ".join(f"{row.label.task} {points(row)}" for row in gains)
         said += f" ({named}{_better_weights_instead(rows, gains)})"
@@ -170,11 +173,12 @@ def _gains_and_losses(rows: Mapping[Label, Row], present: Sequence[Row]) -> str:
 
 
 def _by_cosine(rows: Mapping[Label, Row]) -> str:
-    """In how many tasks it gains where the learning rate falls on a cosine; may be empty."""
+    """In which tasks it gains where the learning rate falls on a cosine; may be empty."""
     if not any(over_bp(task, AS_NOW_COSINE) in rows for task in TASKS):
         return ""
     gains = gains_as_now(rows, AS_NOW_COSINE)
-    return f", by cosine in {len(gains)}{so_far_as_now(rows, AS_NOW_COSINE)}"
+    named = f" ({enumerated([row.label.task for row in gains])})" if gains else ""
+    return f", by cosine in {len(gains)}{so_far_as_now(rows, AS_NOW_COSINE)}{named}"
 
 
 def _better_weights_instead(rows: Mapping[Label, Row], gains: Sequence[Row]) -> str:

@@ -96,9 +96,9 @@ def claim(measured: Measured) -> str:
         f"from {_per_cent(share)} in {_number_lost(measured, share)}" for share in LARGER_SHARES
     ]
     return (
-        f"From a first share of {_per_cent(SHARE_OF_README)} CSBP ends "
-        f"{_ends_of(_gains_of_rule(measured))} margins off BP; {enumerated(lost)} of {tasks} tasks "
-        "it ends more than a margin below it"
+        f"From a first share of {_per_cent(SHARE_OF_README)}, {less('CSBP', 'BP')} is "
+        f"{_ends_of(_gains_of_rule(measured))} margins; {enumerated(lost)} of {tasks} tasks "
+        "CSBP ends more than a margin below BP"
     )
 
 

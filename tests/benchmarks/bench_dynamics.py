@@ -67,14 +67,14 @@ WAYS = {
     "one at a time": Way(1, 100, lambda: one_by_one(train_single_neuron, 1, 100)),
     "one at a time, n = 100": Way(100, 200, lambda: one_by_one(train_single_neuron, 100, 2)),
     "batch, n = 100": Way(100, 10_000, lambda: batch(100, 100)),
-    "batch, n = 10^4": Way(10_000, 200_000, lambda: batch(10_000, 20)),
-    "batch, n = 10^6": Way(1_000_000, 2_000_000, lambda: batch(1_000_000, 2)),
+    "batch, n = 10,000": Way(10_000, 200_000, lambda: batch(10_000, 20)),
+    "batch, n = 1,000,000": Way(1_000_000, 2_000_000, lambda: batch(1_000_000, 2)),
     "map, n = 1": Way(1, 200_000, lambda: orbits(7.5, 199_000, 1000)),
     "map, n = 100": Way(100, 2_000_000, lambda: orbits(Z[::100], 19_900, 100)),
-    "map, n = 10^4": Way(10_000, 10_000_000, lambda: orbits(Z, 900, 100)),
-    "map, n = 10^6": Way(1_000_000, 20_000_000, lambda: orbits(np.repeat(Z, 100), 15, 5)),
-    "picture: 2000 x 2000 and its exponents": Way(2000, 4_000_000, picture),
-    "NumPy's exp alone, n = 10^4": Way(10_000, 10_000_000, lambda: exps_on_all_cores(1000)),
+    "map, n = 10,000": Way(10_000, 10_000_000, lambda: orbits(Z, 900, 100)),
+    "map, n = 1,000,000": Way(1_000_000, 20_000_000, lambda: orbits(np.repeat(Z, 100), 15, 5)),
+    "picture: 2000 by 2000 and its exponents": Way(2000, 4_000_000, picture),
+    "NumPy's exp alone, n = 10,000": Way(10_000, 10_000_000, lambda: exps_on_all_cores(1000)),
 }
 ORDER = [(turn, name) for turn in range(ROUNDS) for name in WAYS]
 

@@ -44,6 +44,6 @@ def pytest_benchmark_update_json(config, benchmarks, output_json):
     readme = README.read_text()
     for name, sentence in README_SENTENCES.items():
         readme = replace_block(readme, MAKER, name, sentence(results))
-    replace_file(RESULTS, json.dumps(results, indent=1).encode() + b"\n")
+    replace_file(RESULTS, json.dumps(results, indent=1, ensure_ascii=False).encode() + b"\n")
     replace_file(PAGE, page.encode())
     replace_file(README, readme.encode())
