@@ -16,7 +16,7 @@ WORD = re.compile(r"(?!inf|nan|[KMG]iB)[^\W\d_]{3,}")  # other units, "to" and "
 
 
 def say(text: str) -> None:
-    """Show a sentence whose numbers were computed; Markdown, signs and symbols as print has them."""
+    """Show a sentence whose numbers were computed; Markdown, with signs and symbols of print."""
     display(Markdown(_as_print_has_it(text)))
 
 
@@ -28,8 +28,8 @@ def table(rows: Iterable[Sequence], columns: Sequence[str]) -> None:
 def as_table(rows: Iterable[Sequence], columns: Sequence[str]) -> str:
     """Rows of text and numbers under the names of their columns, as Markdown.
 
-    Each cell stays as it is, but for signs and symbols, which are those of print. Columns of numbers
-    are aligned on the right; see `sides`.
+    Each cell stays as it is, but for signs and symbols, which are those of print. Columns of
+    numbers are aligned on the right; see `sides`.
     """
     # Here, and not by `say` alone: a cell that gets longer there would leave its column.
     lines = [[_as_print_has_it(str(cell)) for cell in row] for row in rows]
