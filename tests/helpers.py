@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
+import nbformat
 import numpy as np
 import pytest
 import torch
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad, unfold
 
 from csbp_core import LIF, ChaoticLoss
+from csbp_notebooks.files import ROOT
 
 I0 = 0.65  # of the published expression
 
@@ -375,6 +377,19 @@ CLASSES = (
     "ship",
     "truck",
 )
+
+
+def prose(page: str) -> str:
+    """What a page tells in words, in one line: of a notebook its Markdown, or all of a text.
+
+    Args:
+        page: a file, by its path from the root.
+    """
+    text = (ROOT / page).read_text("utf-8")
+    if page.endswith(".ipynb"):
+        cells = nbformat.reads(text, as_version=4).cells
+        text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    return " ".join(text.split())
 
 
 def write_recordings(folder: Path, per_class: int, events: int) -> None:

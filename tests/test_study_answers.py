@@ -4,8 +4,8 @@ import itertools
 import json
 import re
 
-import nbformat
 import pytest
+from helpers import prose
 
 from csbp_notebooks.files import ROOT
 from csbp_notebooks.signs import less, with_minus
@@ -762,16 +762,13 @@ def found():
 
 
 @pytest.fixture(scope="module")
-def prose():
-    """That of notebook 8, in one line."""
-    notebook = nbformat.read(ROOT / "notebooks" / "08_does_chaos_help.ipynb", as_version=4)
-    text = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
-    return " ".join(" ".join(text).split())
+def words():
+    return prose("notebooks/08_does_chaos_help.ipynb")
 
 
-def test_outside_of_the_momentum_the_flow_ruins_no_task_and_the_kick_some(found, prose):
-    assert "Outside of the momentum the pull without overshoot ruins no task" in prose
-    assert "it does less harm than csbp in some tasks and more in others" in prose
+def test_outside_of_the_momentum_the_flow_ruins_no_task_and_the_kick_some(found, words):
+    assert "Outside of the momentum the pull without overshoot ruins no task" in words
+    assert "it does less harm than csbp in some tasks and more in others" in words
     rows = rows_by_label(found)
     gains = []
     for task in ONE_LAYER_TASKS:
@@ -783,11 +780,11 @@ def test_outside_of_the_momentum_the_flow_ruins_no_task_and_the_kick_some(found,
 
 
 def test_where_the_pull_takes_every_gradient_noise_does_better_too_and_neither_reaches_bp(
-    found, prose
+    found, words
 ):
     said = "a disturbance does better, be it overshoot or *noise*, and neither reaches the best BP"
     assert f"where inner flow learns nothing because the pull has taken every gradient, {said}" in (
-        prose
+        words
     )
     rows = rows_by_label(found)
     disturbed = [
@@ -806,9 +803,9 @@ def test_where_the_pull_takes_every_gradient_noise_does_better_too_and_neither_r
         assert max(csbp, noise.means[0]) < best_bp
 
 
-def test_what_the_picture_of_robustness_is_said_to_show_is_there(found, prose):
-    assert "From data-driven weights it grows nowhere." in prose
-    assert "From torch's weights it shrinks most in `xor`" in prose
+def test_what_the_picture_of_robustness_is_said_to_show_is_there(found, words):
+    assert "From data-driven weights it grows nowhere." in words
+    assert "From torch's weights it shrinks most in `xor`" in words
     robust = answers(found)[ROBUST]
     assert "from data-driven weights it grows in 0 and" in robust.because
     assert "The difference shrinks most in xor from torch's weights" in robust.beside
@@ -816,16 +813,16 @@ def test_what_the_picture_of_robustness_is_said_to_show_is_there(found, prose):
     assert gains[0] == "xor"  # the largest
 
 
-def test_without_dead_neurons_there_is_nothing_in_csbp_by_experiment_2(found, prose):
-    assert "was smaller than the margin in every task of experiment 2" in prose
+def test_without_dead_neurons_there_is_nothing_in_csbp_by_experiment_2(found, words):
+    assert "was smaller than the margin in every task of experiment 2" in words
     assert set(verdicts_of(found, "2").values()) == {EQUIVALENT}
 
 
-def test_the_start_that_is_advised_is_that_of_most_tasks_and_dead_neurons_mislead(found, prose):
-    assert "to mean 0.5 and standard deviation 0.5, at a threshold of 1, was best in four" in prose
+def test_the_start_that_is_advised_is_that_of_most_tasks_and_dead_neurons_mislead(found, words):
+    assert "to mean 0.5 and standard deviation 0.5, at a threshold of 1, was best in four" in words
     starts = [found.choices[f"tuning/{task}/data_constant/bp"]["start_from_data"] for task in TASKS]
     assert starts.count([0.5, 0.5]) == 4
-    assert "(`randman_3`, with few, gained more points than `digits_1` with many)" in prose
+    assert "(`randman_3`, with few, gained more points than `digits_1` with many)" in words
     rows = rows_by_label(found)
     few, many = (rows[given_to_bp(task, 0.0).label] for task in ("randman_3", "digits_1"))
     assert few.found.low > many.found.high

@@ -3,10 +3,10 @@
 import json
 import math
 
-import nbformat
 import numpy as np
 import pytest
 import torch
+from helpers import prose
 from hypothesis import given, settings, strategies as st
 from scipy import optimize, stats
 from torch import nn
@@ -260,9 +260,7 @@ def test_what_csbps_networks_measured_is_read_and_no_other(tmp_path):
 # What notebook 09 says in words
 
 
-def words_of_09():
-    cells = nbformat.read(ROOT / "notebooks" / "09_the_authors_settings.ipynb", as_version=4).cells
-    return "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+NOTEBOOK = "notebooks/09_the_authors_settings.ipynb"
 
 
 def test_the_opening_of_09_is_what_it_records():
@@ -270,14 +268,14 @@ def test_the_opening_of_09_is_what_it_records():
     ratios = recorded["z_over_critical_at_most"]
     in_dvs = [ratio for name, ratio in ratios.items() if name.startswith("DVS-CIFAR10")]
     in_cifar100 = [ratio for name, ratio in ratios.items() if name.startswith("CIFAR100")]
-    assert (
-        "below a hundredth of $z_c$ in DVS-CIFAR10, and below a tenth in CIFAR100" in words_of_09()
+    assert "below a hundredth of $z_c$ in DVS-CIFAR10, and below a tenth in CIFAR100" in prose(
+        NOTEBOOK
     )
     assert max(in_dvs) < 0.01 < max(in_cifar100) < 0.1
 
 
 def test_what_09_says_of_the_logged_losses_is_in_the_logs():
-    words = words_of_09()
+    words = prose(NOTEBOOK)
     logs = {log.data_set: log for log in LOSS_LOGS}
     assert "DVS-CIFAR10 with two layers and DVS-Gesture with one fit $z = 15$" in words
     for data_set, layers in (("DVS-CIFAR10", 2), ("DVS-Gesture", 1)):
@@ -293,7 +291,7 @@ def test_what_09_says_of_the_logged_losses_is_in_the_logs():
 def test_a_heavy_ball_swings_past_its_rest_from_the_ratio_of_09_on(times):
     """On a parabola of curvature 1, where x = lr z lambda is 2 (1 + m) at z_c."""
     m = 0.9
-    assert r"(1 - \sqrt m)^2 / (2 (1 + m))" in words_of_09()
+    assert r"(1 - \sqrt m)^2 / (2 (1 + m))" in prose(NOTEBOOK)
     x = 2 * (1 + m) * times * (1 - math.sqrt(m)) ** 2 / (2 * (1 + m))
     h, p = 1.0, 0.0
     lowest = h

@@ -4,9 +4,9 @@ import json
 import shutil
 
 import matplotlib.pyplot as plt
-import nbformat
 import numpy as np
 import pytest
+from helpers import prose
 
 from csbp_core.plugin.measurement import ARRIVED as PLUGIN_ARRIVED, FIRST_SHARE_LIMIT, SHARE_LIMIT
 from csbp_notebooks.files import ROOT
@@ -559,13 +559,11 @@ def test_at_the_rules_z_accuracy_is_between_those_of_the_trainings_beside_it():
         assert below[-1].share <= 0.05 <= above[0].share
 
 
-def words_of_07():
-    cells = nbformat.read(ROOT / "notebooks" / "07_choose_z.ipynb", as_version=4).cells
-    return "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+NOTEBOOK = "notebooks/07_choose_z.ipynb"
 
 
 def test_what_07_says_of_the_rule_is_in_the_comparison():
-    words = words_of_07()
+    words = prose(NOTEBOOK)
     measured = read_measured(RESULTS)
     for rules in measured.rules.values():
         assert "costs little beside a tuned $z$" in words
@@ -586,14 +584,14 @@ def test_what_07_says_of_the_rule_is_in_the_comparison():
 
 
 def test_what_07_says_of_weights_is_in_the_cells():
-    assert "were trained from torch's weights" in words_of_07()
+    assert "were trained from torch's weights" in prose(NOTEBOOK)
     for task in ALL_TASKS:
         cell = json.loads((RESULTS / "rule_for_z" / f"{task}.json").read_text())
         assert cell.get("start_from_data") is None, task
 
 
 def test_what_07_says_of_warnings_is_in_the_cells_and_in_the_library():
-    words = words_of_07()
+    words = prose(NOTEBOOK)
     assert "above a tenth in the first update or above a half in a later one" in words
     assert (FIRST_SHARE_LIMIT, SHARE_LIMIT) == (0.1, 0.5)
     assert "with less than a tenth of its way left" in words
@@ -614,7 +612,7 @@ def test_what_07_says_of_warnings_is_in_the_cells_and_in_the_library():
 
 
 def test_what_07_says_of_a_rest_point_inside_is_in_the_cells():
-    words = words_of_07()
+    words = prose(NOTEBOOK)
     assert "at three hundredths of it two of the three tasks in the table above had less" in words
     assert "than half of the accuracy that they have at three thousandths" in words
     assert "the two other tasks that were tried so do not" in words
@@ -628,7 +626,7 @@ def test_what_07_says_of_a_rest_point_inside_is_in_the_cells():
 
 
 def test_what_07_says_of_xor_is_in_the_comparison():
-    words = words_of_07()
+    words = prose(NOTEBOOK)
     measured = read_measured(RESULTS)
     rule = measured.rules["bp_lr"]["largest share"]
     assert "At BP's learning rate it rests largely on xor" in words
@@ -647,7 +645,7 @@ def test_what_07_says_of_xor_is_in_the_comparison():
 
 
 def test_what_07_says_of_the_authors_z_is_in_the_cells():
-    words = words_of_07()
+    words = prose(NOTEBOOK)
     shares = {each.task: each.authors.share for each in read_measured(RESULTS).tasks}
     assert "about a twentieth of the gradient of `fc1` in that network" in words
     assert shares.pop(IMAGES) == pytest.approx(0.05, abs=0.001)

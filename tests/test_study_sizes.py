@@ -2,30 +2,19 @@
 
 import re
 
-import nbformat
 import pytest
+from helpers import prose
 
-from csbp_notebooks.files import ROOT
 from study.experiments.experiment_4 import PROTOCOL_SETTING
 from study.fashion_mnist import network, training
 from study.tasks.tasks import TASKS
-
-
-def words_of(page):
-    """The prose of a page, in one line."""
-    if page.endswith(".ipynb"):
-        cells = nbformat.read(ROOT / page, as_version=4).cells
-        text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
-    else:
-        text = (ROOT / page).read_text()
-    return " ".join(text.split())
 
 
 @pytest.mark.parametrize("page", ["README.md", "notebooks/08_does_chaos_help.ipynb"])
 def test_no_network_is_larger_than_is_said_and_no_task_has_more_samples(page):
     (said,) = re.findall(
         r"at most (\d+) neurons(?: and|, the data at most) ([\d,]+) training samples",
-        words_of(page),
+        prose(page),
     )
     neurons, samples = (int(number.replace(",", "")) for number in said)
     largest, most = 0, 0
@@ -48,7 +37,7 @@ def test_what_08_says_is_not_the_authors_is_so():
         f"{setting.images:,} training images per split, {setting.epochs} epochs for 200, batches "
         f"of {training.BATCH} for 32, two convolutions for six, {network.STEPS} time steps for "
         f"10, a `fc1` of {fc1} for 2304-1024, no dropout, no crop and no flip."
-    ) in words_of("notebooks/08_does_chaos_help.ipynb")
+    ) in prose("notebooks/08_does_chaos_help.ipynb")
     kinds = [type(module).__name__ for module in net.modules()]
     assert kinds.count("Conv2d") == len(setting.channels) == 2
     assert "Dropout" not in kinds
