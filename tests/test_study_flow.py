@@ -97,3 +97,10 @@ def test_networks_do_not_mix(theta, inputs):
     together = flow(theta, inputs, z, time, I0)
     alone = flow(theta[1:2], inputs[1:2], z[1:2], time[1:2], I0)
     torch.testing.assert_close(together[1:2], alone, rtol=1e-9, atol=1e-12)
+
+
+def test_networks_that_run_in_groups_arrive_where_they_do_side_by_side(theta, inputs, monkeypatch):
+    z = decaying(inputs, torch.tensor([2.0, 5.0, 1.0]))
+    together = flow(theta, inputs, z, torch.ones(NETWORKS), I0)
+    monkeypatch.setattr("study.training.flow.CURRENTS_AT_ONCE", 2 * ROWS * UNITS)
+    torch.testing.assert_close(flow(theta, inputs, z, torch.ones(NETWORKS), I0), together)
