@@ -17,29 +17,25 @@ WORD = re.compile(r"(?!inf|nan|[KMG]iB)[^\W\d_]{3,}")  # other units, "to" and "
 
 def say(text: str) -> None:
     """Show a sentence whose numbers were computed; Markdown, with signs and symbols of print."""
-    display(Markdown(_as_print_has_it(text)))
+    display(Markdown(typeset(as_printed(text))))
 
 
 def table(rows: Iterable[Sequence], columns: Sequence[str]) -> None:
     """Show rows of text and numbers under the names of their columns, as `as_table` has them."""
-    say(as_table(rows, columns))
+    # Symbols first, as cells that get longer later would leave their columns.
+    lines = [[typeset(str(cell)) for cell in row] for row in rows]
+    say(as_table(lines, [typeset(name) for name in columns]))
 
 
 def as_table(rows: Iterable[Sequence], columns: Sequence[str]) -> str:
     """Rows of text and numbers under the names of their columns, as Markdown.
 
-    Each cell stays as it is, but for signs and symbols, which are those of print. Columns of
-    numbers are aligned on the right; see `sides`.
+    Each cell stays as it is, but for its signs, which are those of print. Columns of numbers are
+    aligned on the right; see `sides`.
     """
     # Here, and not by `say` alone: a cell that gets longer there would leave its column.
-    lines = [[_as_print_has_it(str(cell)) for cell in row] for row in rows]
-    columns = [typeset(name) for name in columns]
+    lines = [[as_printed(str(cell)) for cell in row] for row in rows]
     return tabulate(lines, columns, "pipe", disable_numparse=True, colalign=sides(lines))
-
-
-def _as_print_has_it(text: str) -> str:
-    """A text with the signs and the symbols of print."""
-    return typeset(as_printed(text))
 
 
 def sides(rows: Sequence[Sequence[Any]]) -> list[str]:

@@ -310,6 +310,63 @@ def test_the_other_form_is_compared_with_the_best_bp_from_both_starts():
     )
 
 
+def test_an_interval_that_leaves_out_zero_within_the_noise_floor_counts_for_no_side():
+    """Another order of summation does as much."""
+    within = as_now("xor", 1.0)._replace(below_floor=True)
+    rows = [within, *(as_now(task, 1.0) for task in TASKS if task != "xor")]
+    assert "it gains in 5 of 6" in answers(made(secondary=rows))[CSBP].though
+    label = Label("2", "xor", "data, constant", "", "membrane", "bp")
+    though = answers(made(secondary=[row(label, -1.0)._replace(below_floor=True)]))[CSBP].though
+    assert "from data-driven weights beside zero within the noise floor (xor)" in though
+
+
+def test_under_noise_what_is_within_the_noise_floor_is_counted_by_itself():
+    def change(condition, noise, estimate, below_floor):
+        label = Label("2", "xor", condition, "", "csbp", "bp", f"inputs {noise} - none")
+        return row(label, estimate)._replace(below_floor=below_floor)
+
+    rows = [
+        change("data, constant", 0.1, -1.0, False),
+        change("data, constant", 0.2, -1.0, True),
+        change("data, cosine", 0.1, 2.0, False),
+        change("now, cosine", 0.1, -2.0, True),
+    ]
+    robust = answers(made(secondary=rows))[ROBUST]
+    within = "(not counted: 1 within the noise floor)"
+    assert robust.because.endswith(
+        f"from data-driven weights it grows in 0 and shrinks in 1 of 2 {within} (if anything less "
+        "robust)"
+    )
+    assert robust.beside.startswith(
+        "By cosine, from data-driven weights it grows in 1 and shrinks in 0 of 1 (if anything more "
+        f"robust); from torch's weights it grows in 0 and shrinks in 0 of 1 {within}."
+    )
+
+
+def membrane_at(task, times, second, means):
+    """The membrane form at so many times its tuned z, less something."""
+    label = Label("3", task, "", f"{times}", "membrane", second)
+    return row(label, means[0] - means[1], means=means)
+
+
+def test_where_both_sides_of_an_equal_pair_are_ruined_it_is_said():
+    rows = [membrane_at(task, 1, "2 sub-steps", (97.0, 97.0)) for task in ("xor", "digits_1")]
+    rows.append(membrane_at("xor", 10, "2 sub-steps", (45.0, 44.8)))
+    rows.append(membrane_at("digits_1", 10, "2 sub-steps", (97.0, 40.0)))  # one of them
+    beside = answers(made(secondary=rows))[FORM].beside
+    assert "in xor both have lost more than half of the accuracy at the tuned z." in beside
+
+
+def test_a_stronger_membrane_form_is_compared_with_the_pull():
+    rows = [membrane_at("xor", 10, "quadratic_membrane", (45.0, 96.0))]
+    rows.append(membrane_at("digits_1", 10, "quadratic_membrane", (97.0, 97.1)))
+    said = (
+        "At 10 times its tuned z the interval of the form, less the pull as tuned, lies around "
+        "zero (digits_1), below zero (xor); lowest: xor -51.0 [-51.5, -50.5]."
+    )
+    assert answers(made(secondary=rows))[FORM].beside == with_minus(said)
+
+
 def test_the_membrane_form_has_the_settings_of_both_sides_where_they_are_not_equivalent():
     choices = {}
     for task in ("digits_3", "xor"):
@@ -513,15 +570,21 @@ def test_the_recorded_changes_under_noise_are_counted_in_the_contrasts_of_the_st
 
 @pytest.mark.parametrize("start", [[0.0, 1.0], [0.5, 0.5]])
 def test_two_starts_on_images_are_one_only_where_batch_norms_own_was_chosen(start):
-    arm = OfArm("bp_data", start, 88.0, 1.0, 1.0, None, None, None, None)
+    arm = OfArm("bp_data", start, 88.0, 0, 1.0, 1.0, None, None, None, None)
     beside = answers(made(arms_on_images=[arm]))[RECIPE].beside
     assert ("the same training" in beside) == (start == [0.0, 1.0])
 
 
 def test_what_csbp_and_inner_flow_come_to_on_images_is_their_own_mean():
     label = Label("4", "fashion_mnist", "", "", "fc1_csbp", "fc1_inner_flow")
-    beside = answers(made(secondary=[row(label, -63.0, means=(10.0, 73.0))]))[RECIPE].beside
+    arms = [
+        OfArm(arm, None, 50.0, at_chance, 1.0, 1.0, None, None, None, None)
+        for arm, at_chance in (("fc1_csbp", 8), ("fc1_inner_flow", 1))
+    ]
+    contrasts = [row(label, -63.0, means=(10.0, 73.0))]
+    beside = answers(made(secondary=contrasts, arms_on_images=arms))[RECIPE].beside
     assert "csbp ends at 10.0 %, inner flow at 73.0 %, in the mean of 8 networks" in beside
+    assert "no better than a guess are 8 of csbp's and 1 of inner flow's" in beside
 
 
 @pytest.mark.parametrize("growth", [2.0, 0.0, -2.0])
@@ -749,7 +812,7 @@ def test_at_the_published_rest_point_both_comparisons_have_their_sides():
     rows.append(row(label_at("xor", published, "csbp", "inner flow"), 0.1))  # around zero
     assert plain(made(secondary=rows), CHAOS).endswith(
         "With the published h* it ends 16 to 60 points below the best BP in all 3 and 72 points "
-        "above the pull without overshoot in digits_1."
+        "above the pull without overshoot in digits_1, where that learns nothing (0 %)."
     )
 
 
@@ -767,7 +830,7 @@ def words():
 
 
 def test_outside_of_the_momentum_the_flow_ruins_no_task_and_the_kick_some(found, words):
-    assert "Outside of the momentum the pull without overshoot ruins no task" in words
+    assert "Outside of the momentum the pull without overshoot ruins no task at that point" in words
     assert "it does less harm than csbp in some tasks and more in others" in words
     rows = rows_by_label(found)
     gains = []

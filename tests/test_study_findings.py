@@ -256,6 +256,11 @@ def test_chaos_does_not_help_below_the_noise_floor(some, study):
             ("3", "times_10", "1"),
             ("3", "times_10", "4"),
         ),
+        (
+            {"experiment": "3", "point": "100", "second": "quadratic_membrane"},
+            ("3", "times_100", "1"),
+            ("3", "quadratic_membrane", None),
+        ),
     ],
 )
 def test_secondary_contrasts_are_between_the_cells_that_they_name(
@@ -442,7 +447,7 @@ def test_the_page_says_whether_the_steps_of_the_flow_are_small_enough(some):
     whole = json.loads((some / "experiment_1" / "xor" / "inside_20-20_2.0.json").read_text())
     file.write_text(json.dumps(whole))
     _, page = run(some)
-    assert "Zero is in all intervals: the steps are small enough." in page
+    assert "Zero is in all intervals: by the protocol's rule the steps are small enough." in page
     kick = whole["rules"]["kick"]
     kick["accuracy"] = [accuracy + 0.1 for accuracy in kick["accuracy"]]
     file.write_text(json.dumps(whole))
@@ -490,12 +495,36 @@ def test_the_page_shows_the_tuned_settings(some):
 
 
 def test_the_page_says_what_cannot_be_integrated(written):
-    _, page = written
+    found, page = written
     lines = tables(page)
     title = "Experiment 3: the membrane form as it is, less the same by the most sub-steps"
     entries = {line["task"]: line["100 x the tuned z"] for line in lines[title]}
     assert "4 sub-steps, cannot be integrated;" in entries["digits_3"]
-    assert entries["digits_1"].endswith("4 sub-steps, 4 are enough; spikes 25.0 and 25.0")
+    (row,) = secondary(
+        found,
+        experiment="3",
+        task="digits_1",
+        point="100",
+        second="4 sub-steps",
+        measure="accuracy",
+    )
+    accuracies = "accuracy {:.1f} and {:.1f}".format(*row["means"])
+    assert entries["digits_1"].endswith(
+        f"4 sub-steps, 4 are enough; {accuracies}, spikes 25.0 and 25.0"
+    )
+
+
+def test_the_page_shows_the_membrane_form_at_large_strengths_less_the_pull(written):
+    found, page = written
+    lines = {
+        line["task"]: line
+        for line in tables(page)["The same, less the quadratic pull as tuned for itself"]
+    }
+    for times in (10, 100):
+        (row,) = secondary(
+            found, experiment="3", task="xor", point=f"{times}", second="quadratic_membrane"
+        )
+        assert lines["xor"][f"{times} x the tuned z"] == shown(row, 1)
 
 
 def test_missing_cells_are_named_and_stop_nothing(some, study):
@@ -794,7 +823,7 @@ def test_the_page_shows_what_the_arms_on_images_came_to(written):
     assert [line["arm"] for line in lines] == [
         f"{arm} (0.25, 0.5)" if arm == "bp_data" else arm for arm in ARMS_ON_IMAGES
     ]
-    digits = {"accuracy": 2, "critical_z_start": 2, "critical_z_end": 2}
+    digits = {"accuracy": 2, "at_chance": 0, "critical_z_start": 2, "critical_z_end": 2}
     digits |= {"over_critical_start": 3, "over_critical_end": 3}
     digits |= {"gradient_share_start": 1, "gradient_share_end": 1}
     for line, arm in zip(lines, found["arms_on_images"], strict=True):
@@ -803,6 +832,17 @@ def test_the_page_shows_what_the_arms_on_images_came_to(written):
             for name, places in digits.items()
         ]
         assert list(line.values())[1:] == expected
+
+
+def test_networks_of_an_arm_that_do_no_better_than_a_guess_are_counted(images):
+    change(images / "experiment_4" / "fc1_csbp" / "split_2.json", accuracy=[0.1])
+    change(images / "experiment_4" / "fc1_csbp" / "split_5.json", accuracy=[0.0937])
+    change(images / "experiment_4" / "fc1_csbp" / "split_7.json", accuracy=[0.111])
+    found, page = run(images)
+    counts = {arm["arm"]: arm["at_chance"] for arm in found["arms_on_images"]}
+    assert (counts["fc1_csbp"], counts["bp"]) == (2, 0)
+    lines = {line["arm"]: line for line in tables(page)["The arms, and z / z_c of fc1"]}
+    assert lines["fc1_csbp"]["at chance"] == "2"
 
 
 def test_a_critical_z_that_is_not_finite_is_said_to_be_so(images):

@@ -108,7 +108,8 @@ def test_strength_is_excluded_only_where_inner_flow_never_loses_as_much(
 ):
     said = " ".join(is_it_strength(of_task("xor", verdict, csbp, flow_at)))
     apart = (
-        "In xor inner flow loses at most 0.50 points against BP of that rate, at all 6 strengths"
+        "In xor, at h* = 1 and by annealing 20/20, inner flow loses at most 0.50 points against BP "
+        "of that rate, at all 6 strengths"
     )
     assert (apart in said) == is_apart
     assert ("In xor the two cannot be told apart." in said) != is_apart

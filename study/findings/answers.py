@@ -20,22 +20,36 @@ from ..tasks.tasks import TASKS
 from ..training.arms import BASELINE, LOWEST_RATE
 from .all_contrasts import Findings
 from .cells import substeps_path
-from .measured import DECISIVE
+from .measured import BY_GUESSING, DECISIVE
 from .numbers import decimals, numbers, points
 from .plain_words import chaos_in_plain_words, csbp_in_plain_words, from_torchs_weights
-from .rows import BEST_BP, Label, Row, label_at, label_on_images
+from .rows import (
+    BEST_BP,
+    Label,
+    Row,
+    is_by_substeps,
+    label_at,
+    label_on_images,
+    stronger_label,
+)
 from .secondary import HALVED, OVERSHOOT
 from .strength import both_sides, is_it_strength, outside_of_the_momentum
 from .verdicts import CANNOT_BE_INTEGRATED, EQUIVALENT, HELPS, HURTS, UNFINISHED
 from .words import (
+    ABOVE,
+    AROUND,
     AS_NOW,
+    AS_NOW_COSINE,
+    BELOW,
     FROM_DATA,
+    FROM_DATA_COSINE,
     NOT_FROM_GOOD_WEIGHTS,
     NOT_KNOWN,
     NOT_SHOWN,
     OVER_BEST_BP,
     OVER_BP,
     OVER_FLOW,
+    WITHIN_FLOOR,
     WITHOUT_OVERSHOOT,
     at_twice,
     by_sign,
@@ -44,6 +58,7 @@ from .words import (
     given_to_bp,
     groups,
     in_so_many,
+    is_beside_zero,
     lead,
     listed,
     not_zero,
@@ -56,16 +71,18 @@ from .words import (
     where_overshoot_helps,
 )
 
-# In per cent: one of ten classes, one of five; and a guess never solves all of xor.
-BY_GUESSING = {"digits_1": 10.0, "randman_1": 20.0, "xor": 0.0}
-
 REST_IN_WORDS = {"inside": "h* = 1", "published": "the published h*"}  # of experiment 1
 
 
+# What robustness is asked of: conditions of experiments 2 and 4, by their names in a sentence.
 STARTS_UNDER_NOISE = {
     "from data-driven weights": FROM_DATA,
     "from torch's weights": AS_NOW,
     "by the authors' recipe": label_on_images("csbp", BASELINE).condition,
+}
+STARTS_BY_COSINE = {
+    "from data-driven weights": FROM_DATA_COSINE,
+    "from torch's weights": AS_NOW_COSINE,
 }
 
 BATCH_NORMS_START = [0.0, 1.0]  # mean and standard deviation of a channel's current
@@ -178,7 +195,7 @@ def _small_but_there(found: Findings, *experiments: str) -> str:
         if row.label.experiment in experiments and row.verdict == EQUIVALENT
     ]
     surely = [row for row in small if row.label in labels]
-    perhaps = [row for row in small if row not in surely and side_of_zero(row) != "around zero"]
+    perhaps = [row for row in small if row not in surely and is_beside_zero(row)]
     parts = []
     if surely:
         parts.append(f"within the margin and yet not zero, both by corrected tests: {_all(surely)}")
@@ -495,12 +512,12 @@ def _beside_overshoot(rows: Mapping[Label, Row]) -> list[str]:
         sides = [side_of_zero(row) for row in elsewhere]
         sentences.append(
             f"Elsewhere with z starting at z_c or above ({_which_conditions(elsewhere)}), the "
-            f"uncorrected interval of {OVER_FLOW} lies below zero in {sides.count('below zero')} "
-            f"of {len(sides)} conditions, around it in {sides.count('around zero')} and above it "
-            f"in {sides.count('above zero')}{_all_at_one_rest(elsewhere)}."
+            f"uncorrected interval of {OVER_FLOW} lies below zero in {sides.count(BELOW)} "
+            f"of {len(sides)} conditions, around it in {sides.count(AROUND)} and above it "
+            f"in {sides.count(ABOVE)}{_all_at_one_rest(elsewhere)}{not_counted(sides)}."
         )
         largest = max(elsewhere, key=lambda row: row.found.estimate)
-        if largest.found.low > 0:
+        if side_of_zero(largest) == ABOVE:
             sentences.append(_where_it_is_above(rows, largest))
     return sentences
 
@@ -529,7 +546,7 @@ def _which_conditions(elsewhere: Sequence[Row]) -> str:
 
 def _all_at_one_rest(elsewhere: Sequence[Row]) -> str:
     """The rest point of all conditions above zero, where they are several and share it."""
-    above = [row for row in elsewhere if side_of_zero(row) == "above zero"]
+    above = [row for row in elsewhere if side_of_zero(row) == ABOVE]
     rests = {row.label.condition.split(", ")[0] for row in above}
     if len(above) < 2 or len(rests) > 1:
         return ""
@@ -578,8 +595,9 @@ def does_the_form_matter(found: Findings) -> Answer:
             refused = not_integrated_in_words(found, times)
             sentences.append(
                 f"At {strength}, the interval of the form as it is, less the same in small "
-                f"sub-steps, lies {signs}{refused}."
+                f"sub-steps, lies {signs}{refused}{_both_ruined(followed, times)}."
             )
+    sentences += _stronger_than_the_pull(found)
     return Answer(
         "form",
         "Does the membrane form do more than a plain pull?",
@@ -589,6 +607,34 @@ def does_the_form_matter(found: Findings) -> Answer:
         "; ".join(_other_settings(found, task) for task in _not_settled(found, verdict_of)),
         beside=" ".join(sentences),
     )
+
+
+def _both_ruined(followed: Mapping[tuple[str, int], Row], times: int) -> str:
+    """Where both sides have lost half of what the form comes to at its tuned z; may be empty."""
+    tasks = []
+    for task in TASKS:
+        here, tuned = followed.get((task, times)), followed.get((task, 1))
+        if here is not None and tuned is not None and max(here.means) < tuned.means[0] / 2:
+            tasks.append(task)
+    if not tasks:
+        return ""
+    return f"; in {enumerated(tasks)} both have lost more than half of the accuracy at the tuned z"
+
+
+def _stronger_than_the_pull(found: Findings) -> list[str]:
+    """Where the form stands to the pull at more than its tuned z; a sentence for every strength."""
+    rows = rows_by_label(found)
+    sentences = []
+    for times in TIMES:
+        stronger = [rows.get(stronger_label(task, times)) for task in TASKS]
+        present = [row for row in stronger if row is not None]
+        if present:
+            lowest = min(present, key=lambda row: row.found.estimate)
+            sentences.append(
+                f"At {times} times its tuned z the interval of the form, less the pull as tuned, "
+                f"lies {by_sign(present)}; lowest: {lowest.label.task} {numbers(lowest)}."
+            )
+    return sentences
 
 
 def _not_settled(found: Findings, verdict_of: Mapping[str, str]) -> list[str]:
@@ -619,7 +665,7 @@ def less_substeps(found: Findings) -> dict[tuple[str, int], Row]:
     return {
         (row.label.task, int(row.label.point)): row
         for row in found.secondary
-        if row.label.experiment == "3" and row.label.point and row.label.measure == "accuracy"
+        if is_by_substeps(row.label) and row.label.measure == "accuracy"
     }
 
 
@@ -652,7 +698,7 @@ def does_the_recipe_help(found: Findings) -> Answer:
     if said:
         beside.append(f"What else is gained over BP, in points: {', '.join(said)}.")
     beside += _same_start(found)
-    beside += _overshoot_on_images(rows)
+    beside += _overshoot_on_images(found)
     return Answer(
         "recipe",
         "Does the authors' recipe help, on a real data set?",
@@ -673,43 +719,80 @@ def _same_start(found: Findings) -> list[str]:
     ]
 
 
-def _overshoot_on_images(rows: Mapping[Label, Row]) -> list[str]:
+def _overshoot_on_images(found: Findings) -> list[str]:
     """What csbp and inner flow come to on fc1, from its z_c; empty where one is not there."""
-    row = rows.get(label_on_images(*FC1_ARMS))
+    row = rows_by_label(found).get(label_on_images(*FC1_ARMS))
     if row is None:
         return []
     csbp, flow = row.means
+    guesses = {arm.arm: arm.at_chance for arm in found.arms_on_images}
     return [
         f"On the output of fc1 alone, z falling from z_c at h* = 1: csbp ends at {csbp:.1f} %, "
-        f"inner flow at {flow:.1f} %, in the mean of {len(SPLITS)} networks."
+        f"inner flow at {flow:.1f} %, in the mean of {len(SPLITS)} networks; no better than a "
+        f"guess are {guesses[FC1_ARMS[0]]} of csbp's and {guesses[FC1_ARMS[1]]} of inner flow's, "
+        "so that this compares ruined networks with others, and says nothing of a gain."
     ]
 
 
 def is_it_robust(found: Findings) -> Answer:
     """The change of csbp less BP under noise; no verdict follows from it."""
-    rows = changes_under_noise(found)
+    rows = changes_under_noise(found, STARTS_UNDER_NOISE)
     question = "Does it make networks robust?"
     if not rows:
         return Answer("robust", question, NOT_KNOWN, f"{OVER_BP} under noise: {UNFINISHED}")
-    said = []
-    for start, condition in STARTS_UNDER_NOISE.items():
-        sides = [side_of_zero(row) for row in rows if row.label.condition == condition]
-        if sides:
-            above, below = sides.count("above zero"), sides.count("below zero")
-            counts = f"{start} it grows in {above} and shrinks in {below} of {len(sides)}"
-            said.append(f"{counts}{_if_anything(above, below)}")
     return Answer(
         "robust",
         question,
         "No verdict",
         f"How {OVER_BEST_BP} (by the recipe: {OVER_BP}) changes under noise, by uncorrected "
-        f"intervals: {'; '.join(said)}",
+        f"intervals and at a constant rate (the recipe's falls): {_grows_and_shrinks(rows)}",
         beside=" ".join(
             sentence
-            for sentence in (_largest_shrink(found, rows), _pull_under_noise(found, rows))
+            for sentence in (
+                _robust_by_cosine(found),
+                _largest_shrink(found, rows),
+                _pull_under_noise(found, rows),
+            )
             if sentence
         ),
     )
+
+
+def _grows_and_shrinks(
+    rows: Sequence[Row],
+    starts: Mapping[str, str] = STARTS_UNDER_NOISE,
+) -> str:
+    """In how many contrasts from every start csbp's lead grows and shrinks under noise.
+
+    Args:
+        rows: how it changes.
+        starts: conditions by their names; those without a contrast are left out.
+    """
+    said = []
+    for start, condition in starts.items():
+        sides = [side_of_zero(row) for row in rows if row.label.condition == condition]
+        if sides:
+            above, below = sides.count(ABOVE), sides.count(BELOW)
+            counts = f"{start} it grows in {above} and shrinks in {below} of {len(sides)}"
+            said.append(f"{counts}{not_counted(sides)}{_if_anything(above, below)}")
+    return "; ".join(said)
+
+
+def not_counted(sides: Sequence[str]) -> str:
+    """How many of these intervals leave out zero within the noise floor; empty if none does.
+
+    Example:
+        >>> not_counted(["above zero"]), not_counted(["beside zero within the noise floor"])
+        ('', ' (not counted: 1 within the noise floor)')
+    """
+    within = sides.count(WITHIN_FLOOR)
+    return f" (not counted: {within} within the noise floor)" if within else ""
+
+
+def _robust_by_cosine(found: Findings) -> str:
+    """The same counts where the learning rate falls on a cosine; empty if nothing is there."""
+    counts = _grows_and_shrinks(changes_under_noise(found, STARTS_BY_COSINE), STARTS_BY_COSINE)
+    return f"By cosine, {counts}." if counts else ""
 
 
 def _if_anything(grows: int, shrinks: int) -> str:
@@ -727,7 +810,7 @@ def _if_anything(grows: int, shrinks: int) -> str:
 def _largest_shrink(found: Findings, rows: Sequence[Row]) -> str:
     """Where csbp's lead shrinks most under noise, of what lead; empty if it shrinks nowhere."""
     largest = min(rows, key=lambda row: row.found.estimate)
-    if side_of_zero(largest) != "below zero":
+    if side_of_zero(largest) != BELOW:
         return ""
     label = largest.label
     (start,) = [
@@ -746,9 +829,7 @@ def _largest_shrink(found: Findings, rows: Sequence[Row]) -> str:
 def _pull_under_noise(found: Findings, rows: Sequence[Row]) -> str:
     """Whether a plain pull's lead grows as csbp's does, by the recipe; empty if csbp's does not."""
     all_rows = rows_by_label(found)
-    grows = [
-        row for row in rows if row.label.experiment == "4" and side_of_zero(row) == "above zero"
-    ]
+    grows = [row for row in rows if row.label.experiment == "4" and side_of_zero(row) == ABOVE]
     said = []
     for row in grows:
         pull = all_rows.get(row.label._replace(first="quadratic"))
@@ -758,13 +839,18 @@ def _pull_under_noise(found: Findings, rows: Sequence[Row]) -> str:
     return f"Where it grows by the recipe, in points: {'; '.join(said)}." if said else ""
 
 
-def changes_under_noise(found: Findings) -> list[Row]:
-    """How csbp less BP changes under noise, for both starts at a constant rate, and on images."""
+def changes_under_noise(found: Findings, starts: Mapping[str, str]) -> list[Row]:
+    """How csbp less BP changes under noise.
+
+    Args:
+        found: the findings.
+        starts: conditions of experiments 2 and 4, by their names.
+    """
     return [
         row
         for row in found.secondary
         if row.label.experiment in ("2", "4")
         and (row.label.first, row.label.second) == ("csbp", BASELINE)
-        and row.label.condition in STARTS_UNDER_NOISE.values()
+        and row.label.condition in starts.values()
         and row.label.measure.endswith("- none")
     ]

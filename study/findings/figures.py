@@ -40,6 +40,7 @@ from ..tasks.tasks import TASKS
 from ..training.arms import BASELINE
 from .all_contrasts import Findings
 from .answers import (
+    STARTS_UNDER_NOISE,
     changes_under_noise,
     does_chaos_help,
     does_csbp_help,
@@ -642,7 +643,7 @@ n: networks per arm"""
 def robustness_figure(found: Findings) -> Figure:
     """How csbp less BP changes under every kind and level of noise; a panel per task."""
     fig, axes = plt.subplots(2, 4, figsize=(WIDTH, 6.4), layout="constrained")
-    rows = changes_under_noise(found)
+    rows = changes_under_noise(found, STARTS_UNDER_NOISE)
     for ax, task in zip(axes.flat, EVERY_MARGIN, strict=False):
         _draw_changes(ax, [row for row in rows if row.label.task == task])
         ax.axhspan(-EVERY_MARGIN[task], EVERY_MARGIN[task], **MARGIN)

@@ -16,12 +16,16 @@ from ..experiments.experiment_1 import (
 )
 from ..experiments.experiment_4 import EVERY_ARM as ARMS_ON_IMAGES, FC1_ARMS
 from ..fashion_mnist.training import INNER_I0, Z, annealed
+from ..protocol import IMAGES
 from ..tasks.tasks import TASKS
 from ..training.arms import I0
 from ..training.overshoot import RULES
 from .cells import Cells, cells_on_images, in_points, rules_path
 
 DECISIVE = Place("inside", "20/20", 2.0)  # where the primary contrast of experiment 1 is
+
+# In per cent: one of ten classes, one of five; and a guess never solves all of xor.
+BY_GUESSING = {"digits_1": 10.0, "randman_1": 20.0, "xor": 0.0, IMAGES: 10.0}
 
 # z_c of fc1 as cells record it is that of the authors' I0; this many times that is it for the arms
 # on fc1 alone: z_c is proportional to 1 / (I0 (1 - I0)).
@@ -164,6 +168,7 @@ class OfArm(NamedTuple):
         arm: its name.
         start_from_data: (mean, spread) of every channel's current at the start.
         accuracy: on the test images, in points.
+        at_chance: how many networks are no better there than a guess, by less than a point.
         critical_z_start: of fc1's output before the training, for the arm's I0, at the learning
             rate with which training starts.
         critical_z_end: the same after the training.
@@ -177,6 +182,7 @@ class OfArm(NamedTuple):
     arm: str
     start_from_data: list[float] | None
     accuracy: float
+    at_chance: int
     critical_z_start: float
     critical_z_end: float
     over_critical_start: float | None
@@ -209,10 +215,12 @@ def _of_arm(arm: str, of_splits: Sequence[Mapping[str, Any]]) -> OfArm:
     )
     over_start, over_end = _over_critical(arm, start, end, of_splits[0]["epochs"])
     share_start, share_end = _gradient_shares(of_splits)
+    accuracy = in_points(_joined([cell["accuracy"] for cell in of_splits]))
     return OfArm(
         arm=arm,
         start_from_data=of_splits[0]["start_from_data"],
-        accuracy=float(in_points(_joined([cell["accuracy"] for cell in of_splits])).mean()),
+        accuracy=float(accuracy.mean()),
+        at_chance=int((accuracy < BY_GUESSING[IMAGES] + 1).sum()),
         critical_z_start=float(start.mean()),
         critical_z_end=float(end.mean()),
         over_critical_start=over_start,

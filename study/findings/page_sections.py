@@ -17,7 +17,7 @@ from .cells import STARTS, substeps_path
 from .measured import AboveCritical, OfRule
 from .numbers import decimals, mean, task_decimals, with_interval
 from .page_tables import between, less_bp, measure_of, pivot, table, task_of, titled
-from .rows import Row, is_of_accuracy
+from .rows import Row, is_by_substeps, is_of_accuracy
 from .secondary import HALVED
 from .strength import KICK_UNSTABLE_FROM
 from .verdicts import CANNOT_BE_INTEGRATED
@@ -35,9 +35,11 @@ no chaos. Where inner flow {MINUS} bp at some ratio is as large as csbp {MINUS} 
 gains is strength.
 """
 
-SUBSTEPS = """\
-A number of sub-steps is enough where twice as many change nothing that can be seen. Spikes are per
-neuron and hundred time steps, of the form as it is and by sub-steps.
+SUBSTEPS_IN_WORDS = """\
+A number of sub-steps is enough where twice as many change nothing that can be seen: the interval of
+that difference contains zero, and its mean is below the margin. Where the spread over networks is
+large, as where some have collapsed, that takes a large change to fail. Accuracy is in per cent and
+spikes are per neuron and hundred time steps, of the form as it is and by sub-steps.
 """
 
 MEASURES_ON_IMAGES = {
@@ -56,11 +58,12 @@ floor.
 """
 
 FC1 = """\
-Means over networks. z_c of fc1's output, its inputs held, is that at the learning rate with which
-training starts (later it is higher, as the rate falls), at the I0 of the arm, the published one for
-arms without a chaotic loss. z / z_c is that of the first epoch by z_c before the training and that
-of the last by z_c after it. The chaotic loss's share of the gradient at fc1's output is in per
-cent, where the plug-in measured it, in the last batch of an epoch.
+Means over networks; *at chance* are so many of them, no better than a guess. z_c of fc1's output,
+its inputs held, is that at the learning rate with which training starts (later it is higher, as the
+rate falls), at the I0 of the arm, the published one for arms without a chaotic loss. z / z_c is
+that of the first epoch by z_c before the training and that of the last by z_c after it. The chaotic
+loss's share of the gradient at fc1's output is in per cent, where the plug-in measured it, in the
+last batch of an epoch.
 """
 
 ABOVE_CRITICAL = """\
@@ -183,7 +186,7 @@ def _on_halved_steps(rows: Sequence[Row]) -> str:
         return (
             f"Zero is outside of the interval, and the flow's cells void: {', '.join(changed)}.\n"
         )
-    return "Zero is in all intervals: the steps are small enough.\n"
+    return "Zero is in all intervals: by the protocol's rule the steps are small enough.\n"
 
 
 def _as_whole_and_halved(rows: Sequence[Row], by_halves: Sequence[Row]) -> str:
@@ -240,8 +243,10 @@ def _levels(rows: Iterable[Row]) -> str:
 
 
 def membrane_form(found: Findings) -> str:
-    """The membrane form against its sub-steps, at 1, 10 and 100 times the tuned z."""
-    rows = {(row.label.task, row.label.point): row for row in _of(found, "3", "accuracy")}
+    """The membrane form against its sub-steps at 1, 10 and 100 times the tuned z, and the pull."""
+    of_accuracy = _of(found, "3", "accuracy")
+    by_substeps = [row for row in of_accuracy if is_by_substeps(row.label)]
+    rows = {(row.label.task, row.label.point): row for row in by_substeps}
     rates = {(row.label.task, row.label.point): row for row in _of(found, "3", "rate")}
     lines = []
     for task in TASKS:
@@ -251,7 +256,19 @@ def membrane_form(found: Findings) -> str:
     columns = ["task", *(f"{times} x the tuned z" for times in TIMES)]
     text = table(lines, columns) if lines else ""
     title = "## Experiment 3: the membrane form as it is, less the same by the most sub-steps"
-    return titled(title, text and SUBSTEPS, text)
+    stronger = [row for row in of_accuracy if not is_by_substeps(row.label)]
+    pull = pivot(stronger, "task", task_of, lambda row: f"{row.label.point} x the tuned z")
+    if pull:
+        pull = titled("### The same, less the quadratic pull as tuned for itself", pull)
+    epochs = pivot(_of(found, "3", "epochs"), "task", task_of, _strength_and_sides)
+    if epochs:
+        epochs = titled("### Epochs to the solution, where both solve 95 %", epochs)
+    return titled(title, text and SUBSTEPS_IN_WORDS, text, pull, epochs)
+
+
+def _strength_and_sides(row: Row) -> str:
+    """What a contrast in epochs is between."""
+    return f"{between(row)}, {row.label.point or '1'} x the tuned z"
 
 
 def _integration(
@@ -268,8 +285,9 @@ def _integration(
     enough = found.integrated[substeps_path(task, times)]
     said = CANNOT_BE_INTEGRATED if enough is None else f"{enough} are enough"
     rate = rates[task, str(times)]
+    accuracy = f"accuracy {row.means[0]:.1f} and {row.means[1]:.1f}"
     spikes = f"spikes {rate.means[0]:.1f} and {rate.means[1]:.1f}"
-    return f"{with_interval(row)}, {row.label.second}, {said}; {spikes}"
+    return f"{with_interval(row)}, {row.label.second}, {said}; {accuracy}, {spikes}"
 
 
 def authors_recipe(found: Findings) -> str:
@@ -297,6 +315,7 @@ def _arms_on_images(found: Findings) -> str:
             name = f"{name} {tuple(arm.start_from_data)}"
         numbers = [
             mean(arm.accuracy, task_decimals(IMAGES)),
+            f"{arm.at_chance}",
             mean(arm.critical_z_start, 2),
             mean(arm.critical_z_end, 2),
             mean(arm.over_critical_start, 3),
@@ -308,6 +327,7 @@ def _arms_on_images(found: Findings) -> str:
     columns = [
         "arm",
         "accuracy",
+        "at chance",
         "z_c at the start",
         "z_c at the end",
         "z / z_c at the start",

@@ -5,20 +5,23 @@ They hold whatever the verdicts are.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ..experiments.experiment_1 import TASK_NAMES as ONE_LAYER_TASKS
 from ..protocol import EVERY_MARGIN, IMAGES
 from ..tasks.tasks import TASKS
 from ..training.arms import BASELINE
 from .all_contrasts import Findings
+from .measured import BY_GUESSING
 from .numbers import decimals, points
 from .rows import Label, Row, label_on_images
 from .strength import both_sides
 from .verdicts import CANNOT_TELL, EQUIVALENT, HELPS, HURTS, UNFINISHED
 from .words import (
+    ABOVE,
     AS_NOW,
     AS_NOW_COSINE,
+    BELOW,
     NOT_FROM_GOOD_WEIGHTS,
     WITHOUT_OVERSHOOT,
     WhereOvershootHelps,
@@ -26,6 +29,7 @@ from .words import (
     enumerated,
     gains_as_now,
     given_to_bp,
+    is_beside_zero,
     listed,
     not_zero,
     over_best_bp_at_twice,
@@ -168,7 +172,7 @@ def _from_torchs(rows: Mapping[Label, Row]) -> list[Row]:
 def _gains_and_losses(rows: Mapping[Label, Row], present: Sequence[Row]) -> str:
     """In how many tasks it gains, and in how many of those that are present it loses."""
     said = f"it gains in {len(gains_as_now(rows))} of {len(TASKS)}{so_far_as_now(rows)}"
-    losses = sum(side_of_zero(row) == "below zero" for row in present)
+    losses = sum(side_of_zero(row) == BELOW for row in present)
     return f"{said} and loses in {losses}" if losses else said
 
 
@@ -243,23 +247,44 @@ def _at_the_published_rest(rows: Mapping[Label, Row]) -> str:
     flow = [
         rows.get(at_twice(row.label.task, "csbp", "inner flow", "published")) for row in over_bp
     ]
-    present = [row for row in flow if row is not None and side_of_zero(row) != "around zero"]
-    sides = [*_sides(over_bp, "the best BP"), *_sides(present, WITHOUT_OVERSHOOT)]
+    present = [row for row in flow if row is not None and is_beside_zero(row)]
+    of_flow = _sides(present, WITHOUT_OVERSHOOT, learns_nothing)
+    sides = [*_sides(over_bp, "the best BP"), *of_flow]
     return f"{so_far} {enumerated(sides)}"
 
 
-def _sides(rows: Sequence[Row], other: str) -> list[str]:
-    """How far it is above something, below it, or neither, by intervals, and in which tasks."""
+def _sides(
+    rows: Sequence[Row],
+    other: str,
+    remark: Callable[[Sequence[Row]], str] = lambda rows: "",
+) -> list[str]:
+    """How far it is above something, below it, or neither, by intervals, and in which tasks.
+
+    Args:
+        rows: it less the other.
+        other: what that is.
+        remark: what is to be said of the other, of contrasts on one side.
+    """
     parts = []
-    for side, words in (("above zero", "above"), ("below zero", "below")):
+    for side, words in ((ABOVE, "above"), (BELOW, "below")):
         here = [row for row in rows if side_of_zero(row) == side]
         if here:
             sizes = _range_of([abs(row.found.estimate) for row in here])
-            parts.append(f"{sizes} {words} {other} in {_named([row.label.task for row in here])}")
-    level = [row.label.task for row in rows if side_of_zero(row) == "around zero"]
+            tasks = _named([row.label.task for row in here])
+            parts.append(f"{sizes} {words} {other} in {tasks}{remark(here)}")
+    level = [row.label.task for row in rows if not is_beside_zero(row)]
     if level:
         parts.append(f"neither above nor below {other} for sure in {_named(level)}")
     return parts
+
+
+def learns_nothing(rows: Sequence[Row]) -> str:
+    """That the second side of all these contrasts ends where a guess does; else empty."""
+    ends = [row.means[1] for row in rows]
+    by_guessing = [BY_GUESSING[row.label.task] for row in rows]
+    if any(end >= guess + 1 for end, guess in zip(ends, by_guessing, strict=True)):
+        return ""
+    return f", where that learns nothing ({enumerated([f'{end:.0f} %' for end in ends])})"
 
 
 def _named(tasks: Sequence[str]) -> str:

@@ -57,8 +57,8 @@ INTRODUCTION = """\
 # Results of the study
 
 Written by `study.findings` from the cells in `study/results/`; what is compared and how is
-fixed in [PROTOCOL.md](PROTOCOL.md). All numbers, and those not shown here, are in
-`study/contrasts.json`.
+fixed in [PROTOCOL.md](PROTOCOL.md). All contrasts, with those not shown here, are in
+`study/contrasts.json`; p values there are not corrected, those behind the verdicts are.
 
 All differences are in points (per cent of the test samples; for xor, of the networks), unless a
 table says otherwise. Square brackets hold 95 % intervals over the eight splits, not corrected;

@@ -11,6 +11,8 @@ from .cells import Trained
 
 BEST_BP = "best bp"  # of experiment 2, beside BP at the rate of csbp
 
+SUBSTEPS = " sub-steps"  # after their number, the name of an arm of experiment 3
+
 SOLVED = 95.0  # per cent, by both sides: epochs to the solution tell more than accuracy
 NOT_ACCURACY = ("dead", "rate", "epochs")  # measures that the noise floor says nothing of
 
@@ -75,6 +77,16 @@ def label_at(task: str, place: Place, first: str, second: str) -> Label:
 def membrane_label(task: str) -> Label:
     """The label of the primary contrast of experiment 3."""
     return Label("3", task, "", "", "membrane", "quadratic_membrane")
+
+
+def stronger_label(task: str, times: int) -> Label:
+    """The label of the same contrast with z of the membrane form so many times the tuned one."""
+    return membrane_label(task)._replace(point=f"{times}")
+
+
+def is_by_substeps(label: Label) -> bool:
+    """Whether the second side of a contrast of experiment 3 is the form in sub-steps."""
+    return label.second.endswith(SUBSTEPS)
 
 
 # A row, from two sides

@@ -29,6 +29,7 @@ from .cells import (
 from .measured import DECISIVE
 from .rows import (
     BEST_BP,
+    SUBSTEPS,
     Label,
     Row,
     compared,
@@ -36,6 +37,7 @@ from .rows import (
     label_at,
     label_on_images,
     membrane_label,
+    stronger_label,
 )
 
 OVERSHOOT = ("csbp", "inner flow")
@@ -131,7 +133,10 @@ def _of_all_measures(label: Label, first: Trained | None, second: Trained | None
 
 
 def secondary_of_3(cells: Cells) -> Iterator[Row]:
-    """The membrane form as it is, less the same with the most sub-steps that were trained."""
+    """The membrane form less the same with the most sub-steps that were trained; and less the pull.
+
+    The quadratic pull is as tuned for itself, at every strength of the form.
+    """
     for task in TASKS:
         as_it_is = trained_by_substeps(cells, substeps_path(task, 1), 1)
         quadratic = trained_by_arm(cells, quadratic_path(task))
@@ -139,11 +144,14 @@ def secondary_of_3(cells: Cells) -> Iterator[Row]:
         for times in TIMES:
             path = substeps_path(task, times)
             most = most_substeps(cells, path)
-            label = Label("3", task, "", str(times), "membrane", f"{most} sub-steps")
+            label = Label("3", task, "", str(times), "membrane", f"{most}{SUBSTEPS}")
             as_it_is = trained_by_substeps(cells, path, 1)
             followed = trained_by_substeps(cells, path, most)
             yield from compared(label, as_it_is, followed)
             yield from compared(label._replace(measure="rate"), as_it_is, followed)
+            yield from compared_epochs(label, as_it_is, followed)
+            if times > 1:  # at the tuned strength it is the primary contrast
+                yield from compared(stronger_label(task, times), as_it_is, quadratic)
 
 
 def secondary_of_4(cells: Cells) -> Iterator[Row]:

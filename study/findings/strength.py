@@ -98,8 +98,9 @@ def is_it_strength(found: Findings) -> list[str]:
             continue
         most = max(0.0, *(-row.found.estimate for row in of_flow))
         sentences.append(
-            f"In {task} inner flow loses at most {most:.2f} points against BP of that rate, at all "
-            f"{len(of_flow)} strengths from {RATIOS[0]:g} to {RATIOS[-1]:g} z_c, and csbp "
+            f"In {task}, at h* = 1 and by annealing {DECISIVE.annealing}, inner flow loses at most "
+            f"{most:.2f} points against BP of that rate, at all {len(of_flow)} strengths from "
+            f"{RATIOS[0]:g} to {RATIOS[-1]:g} z_c, and csbp "
             f"{-csbp.found.estimate:.2f} at {DECISIVE.ratio:g} z_c: strength is not the cause "
             "there."
         )

@@ -28,8 +28,15 @@ OVER_FLOW = less("CSBP", "inner flow")
 WITHOUT_OVERSHOOT = "the pull without overshoot"  # inner flow, where it has no name yet
 
 AS_NOW, FROM_DATA = "now, constant", "data, constant"
-AS_NOW_COSINE = "now, cosine"
-CONDITIONS = (FROM_DATA, "data, cosine", AS_NOW, AS_NOW_COSINE)  # of experiment 2, primary first
+AS_NOW_COSINE, FROM_DATA_COSINE = "now, cosine", "data, cosine"
+CONDITIONS = (FROM_DATA, FROM_DATA_COSINE, AS_NOW, AS_NOW_COSINE)  # of experiment 2, primary first
+
+
+# Where the interval of a contrast lies. Within the noise floor it leaves out zero, and yet tells
+# nothing: another order of summation does as much.
+ABOVE, AROUND, BELOW = "above zero", "around zero", "below zero"
+WITHIN_FLOOR = "beside zero within the noise floor"
+SIDES = (ABOVE, AROUND, BELOW, WITHIN_FLOOR)
 
 
 def verdicts_of(found: Findings, *experiments: str) -> dict[str, str]:
@@ -117,7 +124,7 @@ def in_so_many(helps: int, tasks: int) -> str:
 
 def by_sign(rows: Iterable[Row | None]) -> str:
     """Where the 95 % intervals of contrasts lie, with their tasks; empty text without any."""
-    found: dict[str, list[str]] = {"above zero": [], "around zero": [], "below zero": []}
+    found: dict[str, list[str]] = {side: [] for side in SIDES}
     for row in rows:
         if row is not None:
             found[side_of_zero(row)].append(row.label.task)
@@ -125,10 +132,17 @@ def by_sign(rows: Iterable[Row | None]) -> str:
 
 
 def side_of_zero(row: Row) -> str:
-    """Where the 95 % interval of a contrast lies."""
-    if row.found.low > 0:
-        return "above zero"
-    return "below zero" if row.found.high < 0 else "around zero"
+    """Where the 95 % interval of a contrast lies, of `SIDES`."""
+    if row.found.low <= 0 <= row.found.high:
+        return AROUND
+    if row.below_floor:
+        return WITHIN_FLOOR
+    return ABOVE if row.found.low > 0 else BELOW
+
+
+def is_beside_zero(row: Row) -> bool:
+    """Whether a contrast differs from zero by its interval, and by more than the noise floor."""
+    return side_of_zero(row) in (ABOVE, BELOW)
 
 
 def listed(names: Sequence[str]) -> str:
@@ -201,7 +215,7 @@ def over_bp(task: str, condition: str, arm: str = "csbp", measure: str = "accura
 
 
 def gains_as_now(rows: Mapping[Label, Row], condition: str = AS_NOW) -> list[Row]:
-    """csbp less the best BP from torch's weights, where it is above zero.
+    """csbp less the best BP from torch's weights, where it is above zero and the noise floor.
 
     By its interval, the largest first.
 
@@ -210,7 +224,7 @@ def gains_as_now(rows: Mapping[Label, Row], condition: str = AS_NOW) -> list[Row
         condition: at a constant rate, `AS_NOW`, or `AS_NOW_COSINE`.
     """
     all_rows = [rows.get(over_bp(task, condition)) for task in TASKS]
-    gains = [row for row in all_rows if row is not None and row.found.low > 0]
+    gains = [row for row in all_rows if row is not None and side_of_zero(row) == ABOVE]
     return sorted(gains, key=lambda row: -row.found.estimate)
 
 
