@@ -438,6 +438,7 @@ def test_overshoot_elsewhere_is_counted_from_critical_z_on_and_its_largest_gain_
     where = "the published h*, every annealing that is there: 1 in digits_1 and 2 in xor"
     assert f"Elsewhere with z starting at z_c or above ({where})," in said
     assert "below zero in 1 of 3 conditions, around it in 1 and above it in 1." in said
+    assert "Of those above it, CSBP is below the best BP in 1 of 1." in said
     assert "inner flow learns nothing (10.0 %), CSBP ends at 60.0 %" in said
     assert "random directions at 80.0 %, the best BP at 97.0 %" in said
 

@@ -508,7 +508,7 @@ def test_the_page_says_what_cannot_be_integrated(written):
         second="4 sub-steps",
         measure="accuracy",
     )
-    accuracies = "accuracy {:.1f} and {:.1f}".format(*row["means"])
+    accuracies = f"accuracy {row['mean_of_first']:.1f} and {row['mean_of_second']:.1f}"
     assert entries["digits_1"].endswith(
         f"4 sub-steps, 4 are enough; {accuracies}, spikes 25.0 and 25.0"
     )

@@ -515,6 +515,7 @@ def _beside_overshoot(rows: Mapping[Label, Row]) -> list[str]:
             f"uncorrected interval of {OVER_FLOW} lies below zero in {sides.count(BELOW)} "
             f"of {len(sides)} conditions, around it in {sides.count(AROUND)} and above it "
             f"in {sides.count(ABOVE)}{_all_at_one_rest(elsewhere)}{not_counted(sides)}."
+            f"{_gains_that_are_below_bp(rows, elsewhere)}"
         )
         largest = max(elsewhere, key=lambda row: row.found.estimate)
         if side_of_zero(largest) == ABOVE:
@@ -553,6 +554,20 @@ def _all_at_one_rest(elsewhere: Sequence[Row]) -> str:
     return f", always with {REST_IN_WORDS[rests.pop()]}"
 
 
+def _gains_that_are_below_bp(rows: Mapping[Label, Row], elsewhere: Sequence[Row]) -> str:
+    """In how many of the conditions above zero csbp is below the best BP; may be empty.
+
+    A sentence, with a space before it.
+    """
+    above = [row for row in elsewhere if side_of_zero(row) == ABOVE]
+    over_best = [rows.get(row.label._replace(second=BEST_BP)) for row in above]
+    present = [row for row in over_best if row is not None]
+    if not present:
+        return ""
+    below = sum(side_of_zero(row) == BELOW for row in present)
+    return f" Of those above it, CSBP is below the best BP in {below} of {len(present)}."
+
+
 def _where_it_is_above(rows: Mapping[Label, Row], largest: Row) -> str:
     """The largest of these contrasts above zero, and what all sides of it come to."""
     rest, annealing = largest.label.condition.split(", ")
@@ -561,10 +576,7 @@ def _where_it_is_above(rows: Mapping[Label, Row], largest: Row) -> str:
     ends = f"inner flow ends at {flow:.1f} %, CSBP at {csbp:.1f} %"
     if flow < BY_GUESSING[largest.label.task] + 1:
         ends = f"inner flow learns nothing ({flow:.1f} %), CSBP ends at {csbp:.1f} %"
-    sentence = (
-        f"The largest above it is {numbers(largest)} points ({where}, annealing {annealing}): "
-        f"{ends}"
-    )
+    sentence = f"The largest is {numbers(largest)} points ({where}, annealing {annealing}): {ends}"
     noise = rows.get(largest.label._replace(first="noise"))
     if noise is not None:
         sentence += f", inner flow with random directions at {noise.means[0]:.1f} %"
