@@ -36,7 +36,10 @@ EARLIER_TEXTS = {
         "b9056aa", "the later notes of its last section"
     ),
     "eeabdb0b618f69b383015c759d3b1a3446b954e9e356cf99008f29ca0acade62": EarlierText(
-        "28ebea1", "the last note of its last section"
+        "28ebea1", "the last two notes of its last section"
+    ),
+    "87f1239bcab8d9cf083d02ab30e42a66b7acc47575ae833bfb33b4c4fa057201": EarlierText(
+        "07ae383", "the last note of its last section"
     ),
 }
 
