@@ -271,7 +271,7 @@ def _sides(
         if here:
             sizes = _range_of([abs(row.found.estimate) for row in here])
             tasks = _named([row.label.task for row in here])
-            parts.append(f"{sizes} {words} {other} in {tasks}{remark(here)}")
+            parts.append(f"{sizes} {words} {other}{remark(here)} in {tasks}")
     level = [row.label.task for row in rows if not is_beside_zero(row)]
     if level:
         parts.append(f"neither above nor below {other} for sure in {_named(level)}")
@@ -280,11 +280,9 @@ def _sides(
 
 def learns_nothing(rows: Sequence[Row]) -> str:
     """That the second side of all these contrasts ends where a guess does; else empty."""
-    ends = [row.means[1] for row in rows]
-    by_guessing = [BY_GUESSING[row.label.task] for row in rows]
-    if any(end >= guess + 1 for end, guess in zip(ends, by_guessing, strict=True)):
+    if any(row.means[1] >= BY_GUESSING[row.label.task] + 1 for row in rows):
         return ""
-    return f", where that learns nothing ({enumerated([f'{end:.0f} %' for end in ends])})"
+    return ", there at chance,"
 
 
 def _named(tasks: Sequence[str]) -> str:
