@@ -814,7 +814,7 @@ def test_at_the_published_rest_point_both_comparisons_have_their_sides():
     rows.append(row(label_at("xor", published, "csbp", "inner flow"), 0.1))  # around zero
     assert plain(made(secondary=rows), CHAOS).endswith(
         "With the published h* it ends 16 to 60 points below the best BP in all 3 and 72 points "
-        "above the pull without overshoot, there at chance, in digits_1."
+        "above the pull without overshoot (at chance) in digits_1."
     )
 
 

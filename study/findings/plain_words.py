@@ -282,7 +282,7 @@ def learns_nothing(rows: Sequence[Row]) -> str:
     """That the second side of all these contrasts ends where a guess does; else empty."""
     if any(row.means[1] >= BY_GUESSING[row.label.task] + 1 for row in rows):
         return ""
-    return ", there at chance,"
+    return " (at chance)"
 
 
 def _named(tasks: Sequence[str]) -> str:
