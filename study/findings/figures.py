@@ -311,6 +311,7 @@ def overshoot_figure(found: Findings) -> Figure:
         _draw_rules(lower, rows, task)
         upper.set_title(f"{task}, n = {NETWORKS[task]}\n{_primary_line(rows, task)}")
         lower.set_xticks(range(len(RATIOS)), [f"{ratio:g}" for ratio in RATIOS])
+        lower.set_xlim(-0.4, len(RATIOS) - 0.2)  # room for the numbers beside the last arrows
         lower.set(xlabel="$z_0 / z_c$", ylim=(0, 103))
     axes[0, 0].set_ylabel(f"{less('csbp', 'inner flow')}, points")
     axes[1, 0].set_ylabel("test accuracy, %, $h^*$ = 1")
@@ -389,16 +390,15 @@ def _point_beyond(ax: Axes, place: float, row: Row, limits: tuple[float, float])
     low, high = limits
     tip, end = (0.98, 0.8) if row.found.estimate >= high else (0.02, 0.2)
     heights = [low + part * (high - low) for part in (tip, end)]
-    is_last = place == len(RATIOS) - 1  # its words would leave the panel
     ax.annotate(
         difference(row.found.estimate, 0),
         xy=(place + ASIDE, heights[0]),
         xytext=(place + ASIDE, heights[1]),
-        arrowprops={"color": CSBP, "arrowstyle": "->", "relpos": (float(is_last), 0.5)},
+        arrowprops={"color": CSBP, "arrowstyle": "->"},
         color=CSBP,
         fontsize=SMALL,
-        ha="right" if is_last else "left",
-        va="center",
+        ha="center",
+        va="top" if tip > end else "bottom",
     )
 
 
