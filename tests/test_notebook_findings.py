@@ -16,6 +16,7 @@ from made_study import made_cells
 from csbp_core import dynamics
 from csbp_notebooks import figures, provenance, tables
 from csbp_notebooks.files import NOTEBOOKS
+from csbp_notebooks.signs import typeset
 from study.findings import all_contrasts
 from study.findings.contrasts_json import for_json
 
@@ -79,11 +80,11 @@ SETTINGS = [
     ("03", {"epochs": 3, "size": 4, "z_output": 99.0}, "stays above it for all 3 epochs"),
     ("03", {"epochs": 3, "size": 4, "z_output": 0.0}, "Training starts at z = 0, not above it"),
     ("03", {"epochs": 3, "size": 4, "z_output": 81.0}, "crosses it at epoch 1 of 3"),
-    ("07", SMALL_SWEEP, "z_c (no gradient is left), with h* = 1 at"),
+    ("07", SMALL_SWEEP, "z_c$ (no gradient is left), with $h^*$ = 1 at"),
     (
         "07",
         SMALL_SWEEP | {"z_max": 1.0},
-        "with h* = 6.19 nowhere in this sweep, with h* = 1 nowhere",
+        "with $h^*$ = 6.19 nowhere in this sweep, with $h^*$ = 1 nowhere",
     ),
     ("07", SMALL_SWEEP | {"z_min": 1e5}, "where learning ended above: none."),
 ]
@@ -165,8 +166,10 @@ def test_08_says_what_the_study_found(run_cells, made_contrasts, cells):
     said, results = run_cells("08", contrasts=str(made_contrasts / f"{cells}.json"))
     assert not [line for line in said.splitlines() if is_no_finding(line)]
     for answer in results["answers"].values():
-        assert f"**{answer['question']} {answer['short']}.** {answer['plain']}" in said
-        assert f"*{answer['question']}* {answer['reasons']}. {answer['beside']}".rstrip() in said
-    assert results["summary"] in said
+        opening = f"**{answer['question']} {answer['short']}.** {answer['plain']}"
+        behind = f"*{answer['question']}* {answer['reasons']}. {answer['beside']}".rstrip()
+        assert typeset(opening) in said
+        assert typeset(behind) in said
+    assert typeset(results["summary"]) in said
     assert len(results["verdicts"]) == (16 if cells == "all" else 0)
     assert ("the study has 0 so far" in said) == (cells == "none")
