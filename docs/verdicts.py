@@ -35,8 +35,8 @@ def verdicts_page(images: Path) -> str:
     Args:
         images: the folder with a JSON file per figure.
     """
-    table = as_page(verdicts(images)).replace("`tests/", "`")  # said above; the column is narrow
-    table = typeset(table)
+    table = typeset(as_page(verdicts(images)))
+    table = table.replace("`tests/", "`")  # said above; the column is narrow
     readme = (ROOT / "README.md").read_text("utf-8")
     return INTRODUCTION + table + STUDY + words_in(readme)
 

@@ -12,9 +12,16 @@ from csbp_notebooks.signs import less, with_minus
 from study.contrasts import Contrast
 from study.experiments.experiment_1 import TASK_NAMES as ONE_LAYER_TASKS
 from study.findings.all_contrasts import Findings
-from study.findings.answers import BY_GUESSING, answers, for_record, summary
+from study.findings.answers import answers, for_record, summary
 from study.findings.contrasts_json import read_findings
-from study.findings.measured import DECISIVE, AboveCritical, OfArm, OfTuning
+from study.findings.measured import (
+    BY_GUESSING,
+    DECISIVE,
+    AboveCritical,
+    OfArm,
+    OfTuning,
+    is_at_chance,
+)
 from study.findings.rows import BEST_BP, Label, Row, label_at
 from study.findings.words import (
     at_twice,
@@ -332,14 +339,13 @@ def test_under_noise_what_is_within_the_noise_floor_is_counted_by_itself():
         change("now, cosine", 0.1, -2.0, True),
     ]
     robust = answers(made(secondary=rows))[ROBUST]
-    within = "(not counted: 1 within the noise floor)"
     assert robust.because.endswith(
-        f"from data-driven weights it grows in 0 and shrinks in 1 of 2 {within} (if anything less "
-        "robust)"
+        "from data-driven weights it grows in 0 and shrinks in 1 of 2 (if anything less robust)"
     )
     assert robust.beside.startswith(
-        "By cosine, from data-driven weights it grows in 1 and shrinks in 0 of 1 (if anything more "
-        f"robust); from torch's weights it grows in 0 and shrinks in 0 of 1 {within}."
+        "Of all 2 intervals 1 leave out zero within the noise floor. By cosine, from data-driven "
+        "weights it grows in 1 and shrinks in 0 of 1 (if anything more robust); from torch's "
+        "weights it grows in 0 and shrinks in 0 of 1."
     )
 
 
@@ -857,7 +863,7 @@ def test_where_the_pull_takes_every_gradient_noise_does_better_too_and_neither_r
         for label, row in rows.items()
         if (label.experiment, label.first, label.second) == ("1", "csbp", "inner flow")
         and label.condition.startswith("published")
-        and row.means[1] < BY_GUESSING[label.task] + 1
+        and is_at_chance(row.means[1], label.task)
         and row.found.low > 0
     ]
     assert disturbed

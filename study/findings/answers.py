@@ -20,7 +20,7 @@ from ..tasks.tasks import TASKS
 from ..training.arms import BASELINE, LOWEST_RATE
 from .all_contrasts import Findings
 from .cells import substeps_path
-from .measured import BY_GUESSING, DECISIVE
+from .measured import DECISIVE, is_at_chance
 from .numbers import decimals, numbers, points
 from .plain_words import chaos_in_plain_words, csbp_in_plain_words, from_torchs_weights
 from .rows import (
@@ -574,7 +574,7 @@ def _where_it_is_above(rows: Mapping[Label, Row], largest: Row) -> str:
     where = f"{largest.label.task}, {REST_IN_WORDS[rest]}, z0 = {largest.label.point} z_c"
     csbp, flow = largest.means
     ends = f"inner flow ends at {flow:.1f} %, CSBP at {csbp:.1f} %"
-    if flow < BY_GUESSING[largest.label.task] + 1:
+    if is_at_chance(flow, largest.label.task):
         ends = f"inner flow learns nothing ({flow:.1f} %), CSBP ends at {csbp:.1f} %"
     sentence = f"The largest is {numbers(largest)} points ({where}, annealing {annealing}): {ends}"
     noise = rows.get(largest.label._replace(first="noise"))
@@ -761,6 +761,7 @@ def is_it_robust(found: Findings) -> Answer:
         beside=" ".join(
             sentence
             for sentence in (
+                _within_the_floor(rows),
                 _robust_by_cosine(found),
                 _largest_shrink(found, rows),
                 _pull_under_noise(found, rows),
@@ -786,7 +787,7 @@ def _grows_and_shrinks(
         if sides:
             above, below = sides.count(ABOVE), sides.count(BELOW)
             counts = f"{start} it grows in {above} and shrinks in {below} of {len(sides)}"
-            said.append(f"{counts}{not_counted(sides)}{_if_anything(above, below)}")
+            said.append(f"{counts}{_if_anything(above, below)}")
     return "; ".join(said)
 
 
@@ -799,6 +800,14 @@ def not_counted(sides: Sequence[str]) -> str:
     """
     within = sides.count(WITHIN_FLOOR)
     return f" (not counted: {within} within the noise floor)" if within else ""
+
+
+def _within_the_floor(rows: Sequence[Row]) -> str:
+    """How many of these changes are counted for no side; empty if none is."""
+    within = [side_of_zero(row) for row in rows].count(WITHIN_FLOOR)
+    if not within:
+        return ""
+    return f"Of all {len(rows)} intervals {within} leave out zero within the noise floor."
 
 
 def _robust_by_cosine(found: Findings) -> str:

@@ -27,6 +27,17 @@ DECISIVE = Place("inside", "20/20", 2.0)  # where the primary contrast of experi
 # In per cent: one of ten classes, one of five; and a guess never solves all of xor.
 BY_GUESSING = {"digits_1": 10.0, "randman_1": 20.0, "xor": 0.0, IMAGES: 10.0}
 
+
+def is_at_chance(accuracy: float, task: str) -> bool:
+    """Whether an accuracy, in points, is less than a point above that of a guess.
+
+    Example:
+        >>> is_at_chance(10.4, "digits_1"), is_at_chance(11.0, "digits_1")
+        (True, False)
+    """
+    return accuracy < BY_GUESSING[task] + 1
+
+
 # z_c of fc1 as cells record it is that of the authors' I0; this many times that is it for the arms
 # on fc1 alone: z_c is proportional to 1 / (I0 (1 - I0)).
 TIMES_FOR_INNER = I0 * (1 - I0) / (INNER_I0 * (1 - INNER_I0))
@@ -220,7 +231,7 @@ def _of_arm(arm: str, of_splits: Sequence[Mapping[str, Any]]) -> OfArm:
         arm=arm,
         start_from_data=of_splits[0]["start_from_data"],
         accuracy=float(accuracy.mean()),
-        at_chance=int((accuracy < BY_GUESSING[IMAGES] + 1).sum()),
+        at_chance=sum(is_at_chance(float(of_one), IMAGES) for of_one in accuracy),
         critical_z_start=float(start.mean()),
         critical_z_end=float(end.mean()),
         over_critical_start=over_start,

@@ -5,14 +5,14 @@ They hold whatever the verdicts are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from ..experiments.experiment_1 import TASK_NAMES as ONE_LAYER_TASKS
 from ..protocol import EVERY_MARGIN, IMAGES
 from ..tasks.tasks import TASKS
 from ..training.arms import BASELINE
 from .all_contrasts import Findings
-from .measured import BY_GUESSING
+from .measured import is_at_chance
 from .numbers import decimals, points
 from .rows import Label, Row, label_on_images
 from .strength import both_sides
@@ -248,30 +248,19 @@ def _at_the_published_rest(rows: Mapping[Label, Row]) -> str:
         rows.get(at_twice(row.label.task, "csbp", "inner flow", "published")) for row in over_bp
     ]
     present = [row for row in flow if row is not None and is_beside_zero(row)]
-    of_flow = _sides(present, WITHOUT_OVERSHOOT, learns_nothing)
-    sides = [*_sides(over_bp, "the best BP"), *of_flow]
+    flow_name = f"{WITHOUT_OVERSHOOT}{learns_nothing(present)}"
+    sides = [*_sides(over_bp, "the best BP"), *_sides(present, flow_name)]
     return f"{so_far} {enumerated(sides)}"
 
 
-def _sides(
-    rows: Sequence[Row],
-    other: str,
-    remark: Callable[[Sequence[Row]], str] = lambda rows: "",
-) -> list[str]:
-    """How far it is above something, below it, or neither, by intervals, and in which tasks.
-
-    Args:
-        rows: it less the other.
-        other: what that is.
-        remark: what is to be said of the other, of contrasts on one side.
-    """
+def _sides(rows: Sequence[Row], other: str) -> list[str]:
+    """How far it is above something, below it, or neither, by intervals, and in which tasks."""
     parts = []
     for side, words in ((ABOVE, "above"), (BELOW, "below")):
         here = [row for row in rows if side_of_zero(row) == side]
         if here:
             sizes = _range_of([abs(row.found.estimate) for row in here])
-            tasks = _named([row.label.task for row in here])
-            parts.append(f"{sizes} {words} {other}{remark(here)} in {tasks}")
+            parts.append(f"{sizes} {words} {other} in {_named([row.label.task for row in here])}")
     level = [row.label.task for row in rows if not is_beside_zero(row)]
     if level:
         parts.append(f"neither above nor below {other} for sure in {_named(level)}")
@@ -280,9 +269,8 @@ def _sides(
 
 def learns_nothing(rows: Sequence[Row]) -> str:
     """That the second side of all these contrasts ends where a guess does; else empty."""
-    if any(row.means[1] >= BY_GUESSING[row.label.task] + 1 for row in rows):
-        return ""
-    return " (at chance)"
+    is_so = all(is_at_chance(row.means[1], row.label.task) for row in rows)
+    return " (at chance)" if is_so else ""
 
 
 def _named(tasks: Sequence[str]) -> str:
